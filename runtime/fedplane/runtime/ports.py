@@ -1,0 +1,167 @@
+"""What services need of the outside world, each port as small as its users allow.
+
+Two implementations pass the same tests (`tests/contract`): `fedplane.runtime.nats`, the real one, and `fedplane.runtime.memory`, the whole
+bus in one process, for simulations.
+A port speaks of facts, pieces and tasks; subjects' prefixes, streams, headers and acknowledgements are the implementation's business.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from fedplane.schemas.facts import Fact
+from fedplane.schemas.models import Piece
+
+__all__ = ["Batch", "Bulk", "Fence", "Lease", "Log", "Recorded", "Stated", "Timers", "Viewed", "Views", "Work"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A fact as the log has it: its place in the log's order and the trace in which it was stated."""
+
+    fact: Fact
+    sequence: int
+    id: str = ""
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """State the fact only if nothing that matches `subject` came after `sequence` (0: nothing at all)."""
+
+    subject: str
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What became of stating a fact.
+
+    `record` is what the register holds now, whoever wrote it; None means that the fence refused the fact and the register is empty.
+    `mine` is whether it is the fact that was to be stated.
+    """
+
+    record: Recorded | None
+    mine: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Facts in log order. `live` is whether the reader has now seen everything that was in the log when it began to read."""
+
+    records: tuple[Recorded, ...]
+    live: bool
+
+
+class Log(Protocol):
+    """The facts: write-once registers in one order."""
+
+    async def state(self, fact: Fact, *, fence: Fence | None = None, traceparent: str | None = None) -> Stated:
+        """Write the fact into its register unless somebody has, and say what the register holds. Safe to repeat.
+
+        Raises Unreachable, BusFull or Denied; whether the fact was written is then unknown, and stating it again settles it.
+        """
+        ...
+
+    def tail(self, patterns: Sequence[str], after: int = 0) -> AsyncIterator[Batch]:
+        """Every fact that matches a pattern, from the first one after `after`, for ever.
+
+        The patterns are of one stream, runs' or fleet's. The reader sees gapless log order across restarts of the server.
+        The first batch comes even if it is empty, so that a reader of an empty log learns that it is live.
+        Facts that cannot be read are skipped with a warning.
+        """
+        ...
+
+    async def read(self, subject: str) -> Recorded | None:
+        """What a register holds, from the stream's leader; None if nothing."""
+        ...
+
+
+class Timers(Protocol):
+    """Facts that the bus will state by itself, though every process of ours be dead at that time."""
+
+    async def remind(self, fact: Fact, at: datetime, traceparent: str | None = None) -> None:
+        """State the fact at that time (seconds' resolution). Repeating it changes nothing."""
+        ...
+
+    async def keep(self) -> None:
+        """Turn due timers into facts, for ever. Any number of processes may do so at once."""
+        ...
+
+
+class Lease(Protocol):
+    """A task that this process holds for now. A lease is a hint of who does the work, never the truth about it."""
+
+    subject: str
+    deliveries: int
+    traceparent: str | None
+
+    async def done(self) -> None:
+        """The task needs no doing any more."""
+        ...
+
+    async def again(self, delay_seconds: float) -> None:
+        """Somebody should try it once more, after a while."""
+        ...
+
+
+class Work(Protocol):
+    """Tasks that one process at a time should do."""
+
+    async def offer(self, subject: str, traceparent: str | None = None) -> None:
+        """Put a task up unless it is up already."""
+        ...
+
+    def lease(self, wait_seconds: float) -> AbstractAsyncContextManager[Lease | None]:
+        """The next task, or None if there is none for so long. The lease is kept alive while the block runs, and given up when it ends."""
+        ...
+
+
+class Bulk(Protocol):
+    """Bytes that are too many for facts."""
+
+    async def write(self, subject: str, data: memoryview, chunk_bytes: int) -> Piece:
+        """Store the bytes in chunks, each acknowledged. Raises BusFull when there is no room."""
+        ...
+
+    def read(self, piece: Piece) -> AsyncIterator[tuple[int, memoryview]]:
+        """The piece's chunks with their offsets, in order, at most one window of them in memory.
+
+        Raises Corrupt when a chunk is missing or the digest differs, at the latest after the last chunk.
+        """
+        ...
+
+    async def purge(self, pattern: str) -> None:
+        """Forget everything that matches."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Viewed:
+    """One outward view: a JSON document, and the log sequence that it reflects."""
+
+    key: str
+    body: bytes
+    sequence: int
+
+
+class Views(Protocol):
+    """Latest-value documents for people and programs that only want to look."""
+
+    async def put(self, view: Viewed) -> None:
+        """Store the view unless a later one is there."""
+        ...
+
+    async def get(self, key: str) -> Viewed | None:
+        """One view."""
+        ...
+
+    async def all(self) -> list[Viewed]:
+        """Every view, by key."""
+        ...
+
+    def watch(self, key: str) -> AsyncIterator[Viewed]:
+        """The view now, if there is one, and whenever it changes."""
+        ...

@@ -1,0 +1,229 @@
+"""The one loop: every service is this loop around a pure core.
+
+    tail the log -> evolve the state -> decide -> carry out what was decided -> the outcome is a fact in the log -> ...
+
+A core is two functions. `evolve(state, record)` says what a fact means; `decide(state, now)` says what should be done about the state.
+It says all of it every time, so nothing has to remember what was decided before.
+The loop only spares the bus the repetitions: an action that was carried out is not carried out again by this process.
+Replicas need no coordination. Two that decide the same state the same fact, and the log keeps one of them.
+
+Rules that keep this file honest:
+1. The state is the core's; the loop never looks into it.
+2. Nothing is decided before the log has been read to its end, so that a fresh replica does not act on history.
+3. What fails because of the bus is tried again at the next turn.
+   What fails for any other reason ends the service, and its supervisor starts a fresh one that reads the log again.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, Protocol, TypeVar
+
+import structlog
+
+from fedplane.runtime.errors import BusError
+from fedplane.runtime.ports import Batch, Fence, Log, Recorded, Stated, Timers, Work
+from fedplane.schemas.facts import Fact
+
+__all__ = ["Action", "Core", "Offer", "Perform", "Remind", "Replica", "State"]
+
+S = TypeVar("S")
+
+STATED_AT_ONCE_MAX = 64
+"""How many facts may be on their way to the log at a time: enough to hide the round trip, few enough not to crowd out other clients."""
+
+REMEMBERED_MAX = 100_000
+"""How many carried-out actions are remembered. Forgetting one costs a refused publication, nothing else."""
+
+RETRY_SECONDS = 1.0
+"""How long to wait before deciding again when the bus failed: the server needs about that to restart."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """State this fact, if the fence allows it."""
+
+    fact: Fact
+    fence: Fence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remind:
+    """Let the bus state this fact at that time."""
+
+    fact: Fact
+    when: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Put up a task for whoever is free. `subject` names it."""
+
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    """Have the shell do something; its outcome is a fact again. `key` tells one effect from another."""
+
+    key: Hashable
+    effect: object
+
+
+Action = State | Remind | Offer | Perform
+
+
+class Core(Protocol[S]):
+    """A service's pure part."""
+
+    patterns: tuple[tuple[str, ...], ...]
+    """What it reads: one tuple of patterns per stream."""
+
+    tick_seconds: float | None
+    """How often time alone may change a decision; None if it never does."""
+
+    def initial(self) -> S:
+        """The state before the first fact."""
+        ...
+
+    def evolve(self, state: S, record: Recorded) -> S:
+        """What the fact means. Total: a fact that comes late or makes no sense leaves the state as it is."""
+        ...
+
+    def decide(self, state: S, now: datetime) -> Sequence[Action]:
+        """Everything that should be done about the state at that time."""
+        ...
+
+
+class Replica(Generic[S]):
+    """One process's copy of a service."""
+
+    def __init__(
+        self,
+        core: Core[S],
+        log: Log,
+        *,
+        timers: Timers | None = None,
+        work: Work | None = None,
+        perform: Callable[[object], Awaitable[None]] | None = None,
+        stated: Callable[[Stated], None] = lambda outcome: None,
+        traceparent_of: Callable[[Action], str | None] = lambda action: None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.core = core
+        self.log = log
+        self.timers = timers
+        self.work = work
+        self.perform = perform
+        self.stated = stated
+        self.traceparent_of = traceparent_of
+        self.clock = clock
+        self.state = core.initial()
+        self.live = asyncio.Event()
+        self.changed = asyncio.Condition()
+        self._behind = len(core.patterns)
+        self._carried_out: dict[Hashable, None] = {}
+        self._effects: set[asyncio.Task[None]] = set()
+        self._logger = structlog.get_logger(core=type(core).__name__)
+
+    async def run(self) -> None:
+        """Read, decide and act until cancelled."""
+        turns: asyncio.Queue[Batch] = asyncio.Queue(maxsize=16)  # readers wait when deciding is slower than reading
+        async with asyncio.TaskGroup() as tasks:
+            for patterns in self.core.patterns:
+                tasks.create_task(self._read(self.log.tail(patterns), turns))
+            try:
+                await self._decide_for_ever(turns)
+            finally:
+                for effect in self._effects:
+                    effect.cancel()
+
+    async def _read(self, batches: AsyncIterator[Batch], turns: asyncio.Queue[Batch]) -> None:
+        live = False
+        async for batch in batches:
+            live, was_live = live or batch.live, live
+            await turns.put(Batch(batch.records, live and not was_live))
+
+    async def _decide_for_ever(self, turns: asyncio.Queue[Batch]) -> None:
+        failed = False
+        while True:
+            try:
+                async with asyncio.timeout(RETRY_SECONDS if failed else self.core.tick_seconds):
+                    batch = await turns.get()
+                await self._absorb(batch)
+                while not turns.empty():
+                    await self._absorb(turns.get_nowait())
+            except TimeoutError:
+                pass  # time has passed: that alone may change what is to be done
+            self._raise_failed_effects()
+            if self._behind == 0:
+                failed = not await self._carry_out(self.core.decide(self.state, self.clock()))
+                self.live.set()
+
+    async def _absorb(self, batch: Batch) -> None:
+        for record in batch.records:
+            self.state = self.core.evolve(self.state, record)
+        if batch.live:
+            self._behind -= 1
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def _carry_out(self, actions: Sequence[Action]) -> bool:
+        """Whether everything that was to be done is done or under way."""
+        fresh = [(key, action) for action in actions if (key := _key(action)) not in self._carried_out]
+        succeeded = True
+        for begin in range(0, len(fresh), STATED_AT_ONCE_MAX):
+            some = fresh[begin : begin + STATED_AT_ONCE_MAX]
+            outcomes = await asyncio.gather(*(self._act(action) for _, action in some), return_exceptions=True)
+            for (key, _), outcome in zip(some, outcomes, strict=True):
+                if outcome is None:
+                    self._remember(key)
+                elif isinstance(outcome, BusError):
+                    self._logger.warning("not carried out, will try again", action=str(key), error=str(outcome))
+                    succeeded = False
+                else:
+                    raise outcome
+        return succeeded
+
+    async def _act(self, action: Action) -> None:
+        traceparent = self.traceparent_of(action)
+        match action:
+            case State(fact, fence):
+                self.stated(await self.log.state(fact, fence=fence, traceparent=traceparent))
+            case Remind(fact, when):
+                assert self.timers is not None, f"{type(self.core).__name__} sets timers, but none were given to its replica"
+                await self.timers.remind(fact, when, traceparent)
+            case Offer(subject):
+                assert self.work is not None, f"{type(self.core).__name__} offers work, but no queue was given to its replica"
+                await self.work.offer(subject, traceparent)
+            case Perform(key, effect):
+                assert self.perform is not None, f"{type(self.core).__name__} has effects, but its replica cannot perform any"
+                task = asyncio.create_task(self._perform(effect), name=str(key))
+                self._effects.add(task)
+
+    async def _perform(self, effect: object) -> None:
+        assert self.perform is not None
+        await self.perform(effect)
+
+    def _raise_failed_effects(self) -> None:
+        for task in [task for task in self._effects if task.done()]:
+            self._effects.discard(task)
+            task.result()
+
+    def _remember(self, key: Hashable) -> None:
+        self._carried_out[key] = None
+        while len(self._carried_out) > REMEMBERED_MAX:
+            del self._carried_out[next(iter(self._carried_out))]
+
+
+def _key(action: Action) -> Hashable:
+    match action:
+        case State(fact, fence):
+            return ("state", fact.subject, fence)
+        case Remind(fact, _):
+            return ("remind", fact.subject)
+        case Offer(subject):
+            return ("offer", subject)
+        case Perform(key, _):
+            return ("perform", key)

@@ -1,0 +1,24 @@
+"""What every service can be told, read from the environment by its `main` and by nobody else.
+
+Each setting is `FEDPLANE_` and its name in capitals. A service adds its own by deriving from `ServiceSettings`.
+"""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["ServiceSettings"]
+
+
+class ServiceSettings(BaseSettings):
+    """What all services share."""
+
+    model_config = SettingsConfigDict(env_prefix="FEDPLANE_", frozen=True)
+
+    nats_url: str = "nats://127.0.0.1:4222"
+    """Where the bus is; NATS's own default port on this machine."""
+
+    replica: str = Field(default="0", pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    """Which replica this is, for logs, traces and the source of its facts; on Kubernetes the pod's name. It decides nothing."""
+
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    """The least severe line that is logged."""

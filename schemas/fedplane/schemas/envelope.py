@@ -1,0 +1,110 @@
+"""Facts on the wire: CloudEvents 1.0 over NATS, in binary mode.
+
+Attributes travel as `ce-*` headers and the fact as the JSON body, so a subscriber with any NATS client reads both without us.
+The id of an event is derived from its content: stating the same fact twice is the same event, which is what `Nats-Msg-Id` and subscribers
+need to drop repetitions.
+This mapping is pure; publishing it is the business of `runtime`.
+Sources: CloudEvents 1.0.2 and its NATS protocol binding, W3C Trace Context.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from pydantic import ValidationError
+
+from fedplane.schemas.facts import Fact, fact_type
+
+__all__ = ["FACT_BYTES_MAX", "TRACEPARENT", "Unreadable", "Wire", "read", "write", "write_structured"]
+
+FACT_BYTES_MAX = 900_000
+"""A NATS server takes 1 MiB by default, headers included; a fact that comes near it is carrying what belongs on the bulk stream."""
+
+TRACEPARENT = "traceparent"
+_PREFIX = "ce-"
+_ESCAPED = re.compile(r"[^\x21\x23\x24\x26-\x7e]")  # NATS binding 3.1.3.2: space, '"', '%' and what is not printable ASCII
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """What is published: the subject, the headers, the body."""
+
+    subject: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def id(self) -> str:
+        """The event's id."""
+        return self.headers[_PREFIX + "id"]
+
+
+class Unreadable(ValueError):
+    """A message that is no fact of ours: the sentence says what is wrong with it."""
+
+
+def _event(fact: Fact, source: str) -> CloudEvent:
+    body = fact.model_dump(mode="json", by_alias=True, exclude_none=True)
+    identity = hashlib.sha256(fact.subject.encode() + b"\n" + fact.model_dump_json(by_alias=True, exclude_none=True).encode()).hexdigest()[
+        :32
+    ]
+    return CloudEvent(
+        {
+            "specversion": "1.0",
+            "id": identity,
+            "source": source,
+            "type": fact.type,
+            "subject": fact.subject,
+            "time": fact.at,
+            "datacontenttype": "application/json",
+        },
+        body,
+    )
+
+
+def write(fact: Fact, source: str, traceparent: str | None = None) -> Wire:
+    """The fact as a NATS message. `source` is a URI reference of the process that states it.
+
+    Raises Unreadable when the fact is too large to travel.
+    """
+    attributes = _event(fact, source).get_attributes()
+    body = fact.model_dump_json(by_alias=True, exclude_none=True).encode()
+    if len(body) > FACT_BYTES_MAX:
+        raise Unreadable(f"{fact.subject} has {len(body)} bytes, and a fact may have {FACT_BYTES_MAX}")
+    headers = {_PREFIX + name: _escape(value if isinstance(value, str) else value.isoformat()) for name, value in attributes.items()}
+    headers["Nats-Msg-Id"] = headers[_PREFIX + "id"]
+    if traceparent:
+        headers[TRACEPARENT] = traceparent
+    return Wire(fact.subject, headers, body)
+
+
+def write_structured(fact: Fact, source: str) -> bytes:
+    """The fact as one JSON document in CloudEvents' structured mode, for those who do not read headers."""
+    return JSONFormat().write(_event(fact, source))
+
+
+def read(subject: str, headers: Mapping[str, str] | None, body: bytes) -> Fact:
+    """The fact in a message.
+
+    Raises Unreadable when the type is unknown, the body does not fit the type, or the fact's own subject is not the message's: nobody may
+    state another's fact by publishing it under his own subject.
+    """
+    named = {name.lower(): value for name, value in (headers or {}).items()}
+    type_ = named.get(_PREFIX + "type", "")
+    known = fact_type(type_)
+    if known is None:
+        raise Unreadable(f"{subject} has the type {type_!r}, which this version does not know")
+    try:
+        fact = known.model_validate_json(body)
+    except ValidationError as error:
+        raise Unreadable(f"{subject} is no {type_}: {error}") from error
+    if fact.subject != subject:
+        raise Unreadable(f"{subject} carries a fact whose own subject is {fact.subject}")
+    return fact
+
+
+def _escape(text: str) -> str:
+    return _ESCAPED.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), text)

@@ -1,0 +1,378 @@
+"""The facts: everything that can be said about a run, a round or a cluster, in the order of a run's life.
+
+A fact's subject is its identity: it is made of the fact's own fields, and the log keeps the first fact stated under a subject.
+So whatever must be said at most once gets a subject of its own, and nothing else in the project has to prevent repetition.
+
+Rules that keep this file honest:
+1. Subject strings are written here and nowhere else.
+2. The verb comes before the cluster's name, so that a permission can say "C may state `contributed`, of any round, of C alone".
+3. A fact is a past participle and carries when it was stated (`at`). It never carries tensors.
+4. Only optional fields are added. A change that breaks a reader is a new class with `.v2`.
+"""
+
+import re
+from typing import Any, ClassVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from fedplane.schemas.models import Chosen, Configuration, Metrics, Model, Piece, Refused, Task
+from fedplane.schemas.names import Name
+from fedplane.schemas.quantities import Quantity
+from fedplane.schemas.resources import FederatedLearning
+
+__all__ = [
+    "Advertised", "Aggregated", "Cancelled", "Closed", "Completed", "Contributed", "Declined", "Evaluated", "Expired", "FACTS",
+    "Fact", "Failed", "Folded", "Invited", "Opened", "RoundFact", "RoundFailed", "RunFact", "Scheduled", "Started", "Submitted",
+    "Waiting", "all_facts_of", "bulk_of_round", "fact_type", "layout_piece", "model_piece", "parse_work_of_fold",
+    "run_level_facts_of", "update_piece", "work_of_fold",
+]  # fmt: skip
+
+
+class Fact(BaseModel):
+    """Something that happened. Immutable; fields that a later version added are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    type: ClassVar[str]
+    template: ClassVar[str]
+    said_by: ClassVar[str]
+
+    at: AwareDatetime
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        unknown = set(re.findall(r"{(\w+)}", cls.__dict__.get("template", ""))) - set(cls.model_fields)
+        if unknown:
+            raise TypeError(f"{cls.__name__}: the subject names {sorted(unknown)}, which are no fields of it")
+
+    @property
+    def subject(self) -> str:
+        """The fact's identity on the bus."""
+        return self.template.format_map(self.__dict__)
+
+    @classmethod
+    def pattern(cls, **known: object) -> str:
+        """The subject with every field that is not given left open: what to subscribe to."""
+        return re.sub(r"{(\w+)}", lambda field: str(known.get(field[1], "*")), cls.template)
+
+
+class RunFact(Fact):
+    """A fact about a run as a whole."""
+
+    run: Name
+
+
+class RoundFact(RunFact):
+    """A fact about one round of a run."""
+
+    round: int = Field(ge=0)
+
+
+# A run, until clusters are chosen
+
+
+class Submitted(RunFact):
+    """Somebody asks for a run. The command line or the scheduler says it to everyone."""
+
+    type = "io.fedplane.run.submitted.v1"
+    template = "fed.v1.run.{run}.submitted"
+    said_by = "cli, scheduler"
+
+    resource: FederatedLearning
+
+
+class Waiting(RunFact):
+    """The run cannot be placed yet, and why. The scheduler says it to people; `number` counts a run's waits from 1."""
+
+    type = "io.fedplane.run.waiting.v1"
+    template = "fed.v1.run.{run}.waiting.{number}"
+    said_by = "scheduler"
+
+    number: int = Field(ge=1)
+    wanted: int
+    eligible: int
+    message: str
+    refused: tuple[Refused, ...]
+
+
+class Scheduled(RunFact):
+    """Clusters are chosen. The scheduler says who takes part, who does not, and every reason."""
+
+    type = "io.fedplane.run.scheduled.v1"
+    template = "fed.v1.run.{run}.scheduled"
+    said_by = "scheduler"
+
+    participants: tuple[Chosen, ...]
+    refused: tuple[Refused, ...]
+
+
+class Started(RunFact):
+    """The aggregator has taken the run up; its first round follows."""
+
+    type = "io.fedplane.run.started.v1"
+    template = "fed.v1.run.{run}.started"
+    said_by = "aggregator"
+
+    strategy: str
+    training_rounds: int
+
+
+# A round
+
+
+class Opened(RoundFact):
+    """A round begins. The aggregator says what is asked, of whom, by when, and how an update is to be cut.
+
+    Rounds are numbered in the order in which they were opened; `training_round` is the one that the user counts, 0 for initialization.
+    A failed round is tried again under the next number.
+    """
+
+    type = "io.fedplane.round.opened.v1"
+    template = "fed.v1.run.{run}.round.{round}.opened"
+    said_by = "aggregator"
+
+    task: Task
+    training_round: int
+    clusters: tuple[Name, ...]
+    minimum: int
+    deadline: AwareDatetime
+    shard_bytes: int
+    chunk_bytes: int
+    model: Model | None = None
+
+
+class Invited(RoundFact):
+    """One cluster is asked to initialize, train or evaluate. The aggregator says it to that cluster's collaborator."""
+
+    type = "io.fedplane.round.invited.v1"
+    template = "fed.v1.run.{run}.round.{round}.invited.{cluster}"
+    said_by = "aggregator"
+
+    cluster: Name
+    task: Task
+    training_round: int
+    framework: str
+    app: str
+    data: str
+    configuration: Configuration
+    run_configuration: Configuration
+    deadline: AwareDatetime
+    shard_bytes: int
+    chunk_bytes: int
+    position: int = 0
+    clusters: int = 1
+    model: Model | None = None
+
+
+class Contributed(RoundFact):
+    """A cluster's update is stored whole and counts from now on. Its collaborator says so after the last chunk was acknowledged.
+
+    `configuration` is what the app's own server would tell its clients; only an initialization carries it.
+    """
+
+    type = "io.fedplane.round.contributed.v1"
+    template = "fed.v1.run.{run}.round.{round}.contributed.{cluster}"
+    said_by = "collaborator"
+
+    cluster: Name
+    attempt: str
+    weight: float = Field(gt=0, allow_inf_nan=False)
+    metrics: Metrics
+    layout: Piece
+    shards: tuple[Piece, ...]
+    configuration: Configuration = {}
+
+
+class Evaluated(RoundFact):
+    """A cluster measured the model on its own data. Its collaborator says so; `weight` is the number of examples."""
+
+    type = "io.fedplane.round.evaluated.v1"
+    template = "fed.v1.run.{run}.round.{round}.evaluated.{cluster}"
+    said_by = "collaborator"
+
+    cluster: Name
+    weight: float = Field(gt=0, allow_inf_nan=False)
+    metrics: Metrics
+
+
+class Declined(RoundFact):
+    """A cluster cannot answer its invitation, and why. Its collaborator says so; `detail` has the app's last words."""
+
+    type = "io.fedplane.round.declined.v1"
+    template = "fed.v1.run.{run}.round.{round}.declined.{cluster}"
+    said_by = "collaborator"
+
+    cluster: Name
+    reason: str
+    message: str
+    detail: str = ""
+
+
+class Expired(RoundFact):
+    """The round's deadline has passed. The bus says so itself, by a timer that was set when the round was opened."""
+
+    type = "io.fedplane.round.expired.v1"
+    template = "fed.v1.run.{run}.round.{round}.expired"
+    said_by = "timer"
+
+
+class Closed(RoundFact):
+    """No answer counts after this one. The aggregator says why: everyone answered, the deadline passed, the run was cancelled."""
+
+    type = "io.fedplane.round.closed.v1"
+    template = "fed.v1.run.{run}.round.{round}.closed"
+    said_by = "aggregator"
+
+    reason: str
+
+
+class Folded(RoundFact):
+    """One shard of the next model is computed and stored. The replica that did it says under which attempt its chunks are."""
+
+    type = "io.fedplane.round.folded.v1"
+    template = "fed.v1.run.{run}.round.{round}.folded.{shard}"
+    said_by = "aggregator"
+
+    shard: int = Field(ge=0)
+    piece: Piece
+    members: tuple[Name, ...]
+    layout: Piece | None = None
+
+
+class Aggregated(RoundFact):
+    """The round has a result: a new model, or what the clusters measured of the last one. The aggregator says it to everyone."""
+
+    type = "io.fedplane.round.aggregated.v1"
+    template = "fed.v1.run.{run}.round.{round}.aggregated"
+    said_by = "aggregator"
+
+    task: Task
+    training_round: int
+    members: tuple[Name, ...]
+    weight: float
+    metrics: Metrics
+    model: Model | None = None
+
+
+class RoundFailed(RoundFact):
+    """The round has no result, and why. `faulty` names the clusters whose contributions could not be used."""
+
+    type = "io.fedplane.round.failed.v1"
+    template = "fed.v1.run.{run}.round.{round}.failed"
+    said_by = "aggregator"
+
+    reason: str
+    message: str
+    faulty: tuple[Name, ...] = ()
+
+
+# The end of a run
+
+
+class Completed(RunFact):
+    """Every round is done and this is the model. The aggregator says it to everyone."""
+
+    type = "io.fedplane.run.completed.v1"
+    template = "fed.v1.run.{run}.completed"
+    said_by = "aggregator"
+
+    model: Model
+    metrics: Metrics
+
+
+class Failed(RunFact):
+    """The run cannot go on, and why."""
+
+    type = "io.fedplane.run.failed.v1"
+    template = "fed.v1.run.{run}.failed"
+    said_by = "scheduler, aggregator"
+
+    reason: str
+    message: str
+
+
+class Cancelled(RunFact):
+    """Somebody wants the run to end."""
+
+    type = "io.fedplane.run.cancelled.v1"
+    template = "fed.v1.run.{run}.cancelled"
+    said_by = "cli, scheduler"
+
+    message: str = ""
+
+
+# The fleet: of these facts, the last one counts
+
+
+class Advertised(Fact):
+    """What a cluster offers now; valid for `lease_seconds` from `at`. Its collaborator, or the scheduler for a managed cluster, says so."""
+
+    type = "io.fedplane.fleet.advertised.v1"
+    template = "fed.v1.fleet.{cluster}.advertised"
+    said_by = "collaborator, scheduler"
+
+    cluster: Name
+    lease_seconds: float = Field(gt=0)
+    claims: dict[str, str] = {}
+    allocatable: dict[str, Quantity] = {}
+    labels: dict[str, str] = {}
+    frameworks: tuple[str, ...] = ()
+
+
+FACTS: tuple[type[Fact], ...] = (
+    Submitted, Waiting, Scheduled, Started,
+    Opened, Invited, Contributed, Evaluated, Declined, Expired, Closed, Folded, Aggregated, RoundFailed,
+    Completed, Failed, Cancelled,
+    Advertised,
+)  # fmt: skip
+"""Every fact there is. A new fact is a class above and a name here."""
+
+
+def fact_type(type_: str) -> type[Fact] | None:
+    """The class of a fact from its CloudEvents type; None for a type that this version does not know."""
+    return next((known for known in FACTS if known.type == type_), None)
+
+
+def all_facts_of(run: str = "*") -> str:
+    """Everything that is said about a run."""
+    return f"fed.v1.run.{run}.>"
+
+
+def run_level_facts_of(run: str) -> str:
+    """What is said about a run as a whole, its waits excepted: a fence on these lets a run end only once."""
+    return f"fed.v1.run.{run}.*"
+
+
+# Bulk subjects. They are no facts, yet a permission is written against them, so they live here too.
+
+
+def update_piece(run: str, round_: int, cluster: str, attempt: str, shard: int | str) -> str:
+    """Where a cluster stores one shard of its update; `shard` may be "layout"."""
+    return f"bulk.fed.v1.{run}.{round_}.update.{cluster}.{attempt}.{shard}"
+
+
+def model_piece(run: str, round_: int, attempt: str, shard: int | str) -> str:
+    """Where a replica stores one shard of a model; `shard` may be "layout"."""
+    return f"bulk.fed.v1.{run}.{round_}.model.{attempt}.{shard}"
+
+
+def work_of_fold(run: str, round_: int, shard: int) -> str:
+    """The task to fold one shard of a round."""
+    return f"work.fed.v1.{run}.{round_}.fold.{shard}"
+
+
+def parse_work_of_fold(subject: str) -> tuple[str, int, int]:
+    """The run, round and shard that a fold task names."""
+    *_, run, round_, _, shard = subject.split(".")
+    return run, int(round_), int(shard)
+
+
+def layout_piece(shard_subject: str) -> str:
+    """Where the layout is that belongs to a shard's attempt."""
+    return shard_subject.rpartition(".")[0] + ".layout"
+
+
+def bulk_of_round(run: str, round_: int, kind: str = "*") -> str:
+    """All bulk data of a round, or only its updates ("update") or its model ("model"): what to purge."""
+    return f"bulk.fed.v1.{run}.{round_}.{kind}.>"

@@ -1,0 +1,116 @@
+"""What facts carry besides names: where bytes are, why a cluster was chosen, what a round asked.
+
+These are the values inside facts, not facts themselves: nothing here has a subject.
+"""
+
+import hashlib
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fedplane.schemas.names import Name
+
+__all__ = [
+    "Chosen",
+    "Configuration",
+    "Metrics",
+    "Model",
+    "Piece",
+    "Refused",
+    "Task",
+    "Term",
+    "model_digest",
+]
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 in lower-case hexadecimal."""
+
+Configuration = dict[str, bool | int | float | str | list[bool | int | float | str]]
+"""What the app is told besides the model: hyper-parameters, as frameworks' config records allow them."""
+
+Metrics = dict[str, float]
+"""What the app measured, by name. Finite numbers only: a metric that is not finite is left out where it arises."""
+
+
+class Value(BaseModel):
+    """A part of a fact: immutable, and tolerant of fields that a later version added."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Task(StrEnum):
+    """The one question a round asks of the clusters it invites."""
+
+    INITIALIZE = "initialize"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+
+
+class Piece(Value):
+    """Bytes on the bulk stream, cut into chunks at `subject.0`, `subject.1`, ...
+
+    `bytes` is their number, `digest` their SHA-256; every chunk but the last has `chunk_bytes` bytes, so the number of chunks follows.
+    """
+
+    subject: str
+    bytes: int = Field(ge=0)
+    chunk_bytes: int = Field(gt=0)
+    digest: Digest
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks there are; a piece of no bytes has none."""
+        return -(-self.bytes // self.chunk_bytes)
+
+
+class Model(Value):
+    """A global model: a layout (safetensors header) and one flat buffer, cut into shards.
+
+    `round` is the round that made it. The safetensors file is the layout followed by the shards.
+    """
+
+    run: Name
+    round: int = Field(ge=0)
+    bytes: int = Field(ge=0)
+    layout: Piece
+    shards: tuple[Piece, ...]
+    digest: Digest
+
+
+def model_digest(layout: Piece, shards: tuple[Piece, ...]) -> str:
+    """The digest of a model from those of its parts, so that no process has to hold the whole model to name it."""
+    parts = hashlib.sha256()
+    for piece in (layout, *shards):
+        parts.update(bytes.fromhex(piece.digest))
+    return parts.hexdigest()
+
+
+class Term(Value):
+    """One criterion's part in a cluster's score: `score` in [0, 1] times `weight`."""
+
+    criterion: str
+    score: float = Field(ge=0, le=1)
+    weight: float
+
+
+class Chosen(Value):
+    """A cluster that takes part: its score, term by term, and what its data claim says."""
+
+    cluster: Name
+    score: float
+    terms: tuple[Term, ...]
+    data: str = ""
+
+
+class Refused(Value):
+    """A cluster that does not take part: which filter refused it, in a word, and why, in a sentence for a person.
+
+    A cluster that passed the filters but was outscored has its score and terms, too.
+    """
+
+    cluster: Name
+    reason: str
+    message: str
+    score: float | None = None
+    terms: tuple[Term, ...] = ()

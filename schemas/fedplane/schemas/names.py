@@ -1,0 +1,39 @@
+"""What a name may look like: one grammar for runs, clusters, claims' tokens and subjects.
+
+A name of ours is a token of a NATS subject, a key of a NATS bucket and the name of a Kubernetes object, so it must be legal in all three.
+The strictest of them is the DNS label of RFC 1123: no dots (they separate NATS tokens), no wildcards, no upper case, 63 characters.
+Everything that puts a name into a subject goes through here; nothing else in the project checks names.
+"""
+
+import re
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+__all__ = ["NAME_CHARACTERS_MAX", "Name", "is_name", "run_id"]
+
+NAME_CHARACTERS_MAX = 63
+"""RFC 1123, section 2.1: a host's label has at most 63 characters."""
+
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+UID_CHARACTERS = 8
+"""Eight hexadecimal digits of the resource's uid: enough to tell apart two resources that had the same name one after the other."""
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_CHARACTERS_MAX)]
+"""A DNS label (RFC 1123)."""
+
+
+def is_name(text: str) -> bool:
+    """Whether the text follows the grammar of names."""
+    return len(text) <= NAME_CHARACTERS_MAX and re.fullmatch(NAME_PATTERN[1:-1], text) is not None
+
+
+def run_id(resource: str, uid: str) -> str:
+    """The id of the run that a resource asks for: its name, shortened if need be, and the first digits of its uid.
+
+    A Kubernetes name may have dots and 253 characters; dots become dashes and the end is cut, since the uid keeps the id unique.
+    """
+    suffix = uid[:UID_CHARACTERS].lower()
+    stem = resource.replace(".", "-")[: NAME_CHARACTERS_MAX - len(suffix) - 1].rstrip("-")
+    return f"{stem}-{suffix}"

@@ -1,0 +1,44 @@
+"""Kubernetes quantities ("500m", "8Gi", "1e3") as exact numbers.
+
+Clusters advertise CPU and memory as quantities and runs ask for them so.
+A filter must not let a cluster in or out by a rounding error, so a quantity is a decimal, never a float.
+Source: the Kubernetes API's definition of `resource.Quantity`.
+"""
+
+import re
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+__all__ = ["Quantity", "parse"]
+
+_DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
+_GRAMMAR = re.compile(r"([+-]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30}))(?:([eE][+-]?\d{1,3})|([numkMGTPE]|[KMGTPE]i))?")
+
+
+def parse(text: str) -> Decimal:
+    """The value in base units: cores for CPU, bytes for memory.
+
+    Raises ValueError when the text is no quantity.
+    """
+    match = _GRAMMAR.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no Kubernetes quantity; write it like 500m, 2, 8Gi or 1e3")
+    number, exponent, suffix = match.groups()
+    value = Decimal(number)
+    if exponent:
+        return value.scaleb(int(exponent[1:]))
+    if suffix in _BINARY:
+        return value * (1 << _BINARY[suffix])
+    return value.scaleb(_DECIMAL[suffix or ""])
+
+
+def _validated(text: str) -> str:
+    parse(text)
+    return text
+
+
+Quantity = Annotated[str, AfterValidator(_validated)]
+"""A quantity as it was written; `parse` gives its value."""
