@@ -14,7 +14,7 @@ from typing import Protocol
 from fedplane.schemas.facts import Fact
 from fedplane.schemas.models import Piece
 
-__all__ = ["Batch", "Bulk", "Fence", "Lease", "Log", "Recorded", "Stated", "Timers", "Viewed", "Views", "Work"]
+__all__ = ["Batch", "Bulk", "Bus", "Fence", "Lease", "Log", "Recorded", "Stated", "Timers", "Viewed", "Views", "Work"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,4 +164,33 @@ class Views(Protocol):
 
     def watch(self, key: str) -> AsyncIterator[Viewed]:
         """The view now, if there is one, and whenever it changes."""
+        ...
+
+
+class Bus(Protocol):
+    """All ports together: what a service's `main` is given."""
+
+    @property
+    def log(self) -> Log:
+        """The facts."""
+        ...
+
+    @property
+    def timers(self) -> Timers:
+        """Facts for later."""
+        ...
+
+    @property
+    def work(self) -> Work:
+        """Tasks."""
+        ...
+
+    @property
+    def bulk(self) -> Bulk:
+        """Bytes."""
+        ...
+
+    @property
+    def views(self) -> Views:
+        """What people look at."""
         ...

@@ -22,3 +22,15 @@ class ServiceSettings(BaseSettings):
 
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """The least severe line that is logged."""
+
+    otel_exporter_otlp_endpoint: str | None = Field(default=None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    """Where traces go (OTLP over HTTP); OpenTelemetry's own variable. None: no traces, no cost."""
+
+    work_lease_seconds: float = Field(default=10.0, gt=0)
+    """How long a task stays with a process that says nothing; see `runtime.nats.Limits`. Counts when the streams are made."""
+
+    log_bytes: int = Field(default=256_000_000, gt=0)
+    """What the log may hold; see `runtime.nats.Limits`. Counts when the streams are made."""
+
+    bulk_bytes: int = Field(default=4_000_000_000, gt=0)
+    """What the bulk stream may hold; see `runtime.nats.Limits`. Counts when the streams are made."""

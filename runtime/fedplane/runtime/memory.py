@@ -1,0 +1,248 @@
+"""The whole bus in one process: every port, with the semantics of the real one and none of its servers.
+
+It is product code: simulations run a federation on it in milliseconds, and the tests that the real bus passes hold for it too.
+Nothing is durable, and nothing crosses the process.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from fedplane.runtime.errors import BusFull, Corrupt
+from fedplane.runtime.ports import Batch, Fence, Lease, Recorded, Stated, Viewed
+from fedplane.schemas import envelope
+from fedplane.schemas.facts import Advertised, Fact
+from fedplane.schemas.models import Piece
+
+__all__ = ["MemoryBulk", "MemoryBus", "MemoryLog", "MemoryTimers", "MemoryViews", "MemoryWork", "matches"]
+
+BATCH_FACTS_MAX = 256
+"""As many facts as the real log hands over at once."""
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a NATS subject matches a pattern: `*` stands for one token, a final `>` for one or more."""
+    wanted, given = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        wanted = wanted[:-1]
+        if len(given) <= len(wanted):
+            return False
+        given = given[: len(wanted)]
+    return len(wanted) == len(given) and all(want in ("*", token) for want, token in zip(wanted, given, strict=True))
+
+
+class MemoryLog:
+    """Registers in one order; a fleet fact replaces the one before it. A fact passes through its wire form, as it would on the bus."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.records: list[Recorded] = []
+        self._registers: dict[str, Recorded] = {}
+        self._grown = asyncio.Condition()
+
+    async def state(self, fact: Fact, *, fence: Fence | None = None, traceparent: str | None = None) -> Stated:
+        """See `Log.state`."""
+        wire = envelope.write(fact, self.source, traceparent)
+        held = self._registers.get(wire.subject)
+        if held is not None and not isinstance(fact, Advertised):
+            return Stated(held, held.id == wire.id)
+        if fence is not None and any(matches(fence.subject, r.fact.subject) and r.sequence > fence.sequence for r in self.records):
+            return Stated(None, False)
+        record = Recorded(envelope.read(wire.subject, wire.headers, wire.body), len(self.records) + 1, wire.id, traceparent)
+        self.records.append(record)
+        self._registers[wire.subject] = record
+        async with self._grown:
+            self._grown.notify_all()
+        return Stated(record, True)
+
+    async def tail(self, patterns: Sequence[str], after: int = 0) -> AsyncIterator[Batch]:
+        """See `Log.tail`."""
+        at, end, first = after, len(self.records), True
+        while True:
+            fresh = self.records[at : at + BATCH_FACTS_MAX]
+            at += len(fresh)
+            wanted = tuple(r for r in fresh if any(matches(pattern, r.fact.subject) for pattern in patterns) and self._is_last(r))
+            if wanted or first or at >= end > at - len(fresh):
+                first = False
+                yield Batch(wanted, live=at >= end)
+            async with self._grown:
+                while at >= len(self.records):
+                    await self._grown.wait()
+
+    def _is_last(self, record: Recorded) -> bool:
+        return not isinstance(record.fact, Advertised) or self._registers[record.fact.subject] is record
+
+    async def read(self, subject: str) -> Recorded | None:
+        """See `Log.read`."""
+        return self._registers.get(subject)
+
+
+class MemoryTimers:
+    """Timers that fire while somebody keeps them."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+        self._set: dict[str, tuple[datetime, Fact, str | None]] = {}
+        self._changed = asyncio.Event()
+
+    async def remind(self, fact: Fact, at: datetime, traceparent: str | None = None) -> None:
+        """See `Timers.remind`."""
+        self._set.setdefault(fact.subject, (at, fact, traceparent))
+        self._changed.set()
+
+    async def keep(self) -> None:
+        """See `Timers.keep`."""
+        while True:
+            now = datetime.now(UTC)
+            for subject, (at, fact, traceparent) in sorted(self._set.items()):
+                if at <= now:
+                    await self._log.state(fact, traceparent=traceparent)
+                    del self._set[subject]
+            soonest = min((at for at, _, _ in self._set.values()), default=None)
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(None if soonest is None else max(0.0, (soonest - now).total_seconds())):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+
+@dataclass
+class _Held:
+    subject: str
+    traceparent: str | None
+    _work: "MemoryWork"
+    deliveries: int = 0
+    leased: bool = False
+    finished: bool = False
+    not_before: float = 0.0
+
+    async def done(self) -> None:
+        """See `Lease.done`."""
+        self.finished = True
+        self._work.tasks.pop(self.subject, None)
+
+    async def again(self, delay_seconds: float) -> None:
+        """See `Lease.again`."""
+        self.finished = True
+        self.leased = False
+        self.not_before = asyncio.get_running_loop().time() + delay_seconds
+
+
+class MemoryWork:
+    """Tasks in the order in which they were offered."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, _Held] = {}
+
+    async def offer(self, subject: str, traceparent: str | None = None) -> None:
+        """See `Work.offer`."""
+        self.tasks.setdefault(subject, _Held(subject, traceparent, self))
+
+    @asynccontextmanager
+    async def lease(self, wait_seconds: float) -> AsyncIterator[Lease | None]:
+        """See `Work.lease`."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + wait_seconds
+        while (held := self._free(loop.time())) is None and loop.time() < give_up:
+            await asyncio.sleep(0.001)
+        if held is None:
+            yield None
+            return
+        held.leased, held.finished = True, False
+        held.deliveries += 1
+        try:
+            yield held
+        finally:
+            if not held.finished:
+                held.leased = False
+
+    def _free(self, now: float) -> _Held | None:
+        return next((task for task in self.tasks.values() if not task.leased and task.not_before <= now), None)
+
+
+class MemoryBulk:
+    """Chunks by subject. `bytes_max` bounds them, so that a full bus can be played."""
+
+    def __init__(self, bytes_max: int = 1 << 40) -> None:
+        self.chunks: dict[str, bytes] = {}
+        self.bytes_max = bytes_max
+
+    async def write(self, subject: str, data: memoryview, chunk_bytes: int) -> Piece:
+        """See `Bulk.write`."""
+        piece = Piece(subject=subject, bytes=len(data), chunk_bytes=chunk_bytes, digest=hashlib.sha256(data).hexdigest())
+        for chunk in range(piece.chunks):
+            part = bytes(data[chunk * chunk_bytes : (chunk + 1) * chunk_bytes])
+            if sum(map(len, self.chunks.values())) + len(part) > self.bytes_max:
+                raise BusFull(f"no room for {subject}.{chunk}: {self.bytes_max} bytes are all there is")
+            self.chunks[f"{subject}.{chunk}"] = part
+        return piece
+
+    async def read(self, piece: Piece) -> AsyncIterator[tuple[int, memoryview]]:
+        """See `Bulk.read`."""
+        digest = hashlib.sha256()
+        for chunk in range(piece.chunks):
+            part = self.chunks.get(f"{piece.subject}.{chunk}")
+            if part is None:
+                raise Corrupt(f"chunk {chunk} of {piece.subject} is missing")
+            digest.update(part)
+            yield chunk * piece.chunk_bytes, memoryview(part)
+        if digest.hexdigest() != piece.digest:
+            raise Corrupt(f"the bytes of {piece.subject} are not those that were stored")
+
+    async def purge(self, pattern: str) -> None:
+        """See `Bulk.purge`."""
+        self.chunks = {subject: part for subject, part in self.chunks.items() if not matches(pattern, subject)}
+
+
+class MemoryViews:
+    """The last view under each key."""
+
+    def __init__(self) -> None:
+        self.views: dict[str, Viewed] = {}
+        self._changed = asyncio.Condition()
+
+    async def put(self, view: Viewed) -> None:
+        """See `Views.put`."""
+        held = self.views.get(view.key)
+        if held is None or held.sequence < view.sequence:
+            self.views[view.key] = view
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def get(self, key: str) -> Viewed | None:
+        """See `Views.get`."""
+        return self.views.get(key)
+
+    async def all(self) -> list[Viewed]:
+        """See `Views.all`."""
+        return [self.views[key] for key in sorted(self.views)]
+
+    async def watch(self, key: str) -> AsyncIterator[Viewed]:
+        """See `Views.watch`."""
+        seen = -1
+        while True:
+            async with self._changed:
+                while (view := self.views.get(key)) is None or view.sequence <= seen:
+                    await self._changed.wait()
+            seen = view.sequence
+            yield view
+
+
+@dataclass
+class MemoryBus:
+    """All ports on one memory, as `open_bus` gives them on a server."""
+
+    source: str = "/memory"
+    log: MemoryLog = field(init=False)
+    timers: MemoryTimers = field(init=False)
+    work: MemoryWork = field(default_factory=MemoryWork)
+    bulk: MemoryBulk = field(default_factory=MemoryBulk)
+    views: MemoryViews = field(default_factory=MemoryViews)
+
+    def __post_init__(self) -> None:
+        self.log = MemoryLog(self.source)
+        self.timers = MemoryTimers(self.log)

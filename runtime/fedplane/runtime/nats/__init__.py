@@ -1,0 +1,54 @@
+"""The ports on NATS JetStream: the only place that knows streams, consumers, headers and acknowledgements.
+
+`open_bus` gives them all on one connection for facts and, once bytes are moved, a second one for bulk: a large upload must not make a
+fact wait.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fedplane.runtime.nats.bulk import NatsBulk
+from fedplane.runtime.nats.connection import CONTROL_PENDING_BYTES, Patience, connect
+from fedplane.runtime.nats.log import NatsLog
+from fedplane.runtime.nats.streams import Limits, declare, declared
+from fedplane.runtime.nats.timers import NatsTimers
+from fedplane.runtime.nats.views import NatsViews
+from fedplane.runtime.nats.work import NatsWork
+
+__all__ = ["Limits", "NatsBus", "Patience", "open_bus"]
+
+
+PATIENCE = Patience()
+
+
+@dataclass(frozen=True, slots=True)
+class NatsBus:
+    """All ports on one server."""
+
+    log: NatsLog
+    timers: NatsTimers
+    work: NatsWork
+    bulk: NatsBulk
+    views: NatsViews
+
+
+@asynccontextmanager
+async def open_bus(
+    url: str, *, name: str, source: str, limits: Limits | None = None, patience: Patience = PATIENCE
+) -> AsyncIterator[NatsBus]:
+    """Connect, declare the streams if `limits` are given (else wait for somebody to declare them), and close everything at the end.
+
+    Raises Unreachable when no server answers, or nobody declares the streams, within the patience; BusFull when the server has no room
+    for them.
+    """
+    connection = await connect(url, name, CONTROL_PENDING_BYTES, patience)
+    bulk = NatsBulk(url, name, patience)
+    try:
+        jetstream = connection.jetstream()
+        await (declare(jetstream, limits) if limits else declared(jetstream, patience))
+        log = NatsLog(connection, source)
+        yield NatsBus(log, NatsTimers(connection, log), NatsWork(connection), bulk, NatsViews(connection))
+    finally:
+        await bulk.close()
+        await connection.close()

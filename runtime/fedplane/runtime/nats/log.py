@@ -1,0 +1,101 @@
+"""The log on JetStream: stating a fact means publishing it under `log.` and its subject.
+
+The server refuses a second message on a subject, so whatever happens between us and it, the register decides what is true: after a
+refusal, a
+timeout or a lost acknowledgement we read it back and compare the event's id, which is derived from the fact's content.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from fedplane.runtime.errors import BusFull, Unreachable
+from fedplane.runtime.nats.connection import NO_ROOM, door
+from fedplane.runtime.nats.pull import pull
+from fedplane.runtime.nats.streams import STATED, stream_of
+from fedplane.runtime.ports import Batch, Fence, Recorded, Stated
+from fedplane.schemas import envelope
+from fedplane.schemas.facts import Fact
+
+__all__ = ["NatsLog"]
+
+ACKNOWLEDGED_SECONDS = 3.0
+"""How long to wait for the server's word on one fact before asking the register."""
+
+ATTEMPTS_MAX = 3
+"""Then the caller hears Unreachable, and states the fact again when it likes: stating is idempotent."""
+
+REFUSED = frozenset({10071, 10164, 10077})
+"""JetStream's codes for: wrong last sequence (the fence, or our own retry), and a register that is written already (or a full stream)."""
+
+
+class NatsLog:
+    """See `Log`."""
+
+    def __init__(self, connection: Client, source: str) -> None:
+        self.source = source
+        self._connection = connection
+        self._jetstream = connection.jetstream()
+        self._logger = structlog.get_logger()
+
+    async def state(self, fact: Fact, *, fence: Fence | None = None, traceparent: str | None = None) -> Stated:
+        """See `Log.state`."""
+        wire = envelope.write(fact, self.source, traceparent)
+        headers = dict(wire.headers)
+        if fence is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(fence.sequence)
+            headers["Nats-Expected-Last-Subject-Sequence-Subject"] = STATED + fence.subject
+        failure: Exception | None = None
+        for _ in range(ATTEMPTS_MAX):
+            try:
+                acknowledged = await self._jetstream.publish(STATED + wire.subject, wire.body, ACKNOWLEDGED_SECONDS, headers=dict(headers))
+                return Stated(Recorded(fact, acknowledged.seq, wire.id, traceparent), True)
+            except nats.js.errors.APIError as error:
+                if error.err_code not in REFUSED:
+                    with door(f"state {wire.subject}"):
+                        raise
+                failure = error
+                break
+            except (nats.errors.Error, nats.js.errors.Error, OSError) as error:
+                failure = error
+        return await self._settle(wire, failure)
+
+    async def _settle(self, wire: envelope.Wire, failure: Exception | None) -> Stated:
+        held = await self.read(wire.subject)
+        if held is not None:
+            return Stated(held, held.id == wire.id)
+        if isinstance(failure, nats.js.errors.APIError):
+            if failure.err_code in NO_ROOM:
+                raise BusFull(f"could not state {wire.subject}: the log is full; purge ended runs or raise its limit") from failure
+            return Stated(None, False)
+        raise Unreachable(f"could not state {wire.subject}: no answer after {ATTEMPTS_MAX} attempts") from failure
+
+    async def tail(self, patterns: Sequence[str], after: int = 0) -> AsyncIterator[Batch]:
+        """See `Log.tail`."""
+        stream = stream_of(patterns[0])
+        async for pulled in pull(self._connection, stream, [STATED + pattern for pattern in patterns], after):
+            yield Batch(tuple(record for message in pulled.messages if (record := self._recorded(message))), live=pulled.pending == 0)
+
+    async def read(self, subject: str) -> Recorded | None:
+        """See `Log.read`."""
+        with door(f"read {subject}"):
+            try:
+                message = await self._jetstream.get_msg(stream_of(subject), subject=STATED + subject)
+            except nats.js.errors.NotFoundError:
+                return None
+        headers = message.headers or {}
+        fact = envelope.read(subject, headers, message.data or b"")
+        return Recorded(fact, message.seq or 0, headers.get("ce-id", ""), headers.get(envelope.TRACEPARENT))
+
+    def _recorded(self, message: Msg) -> Recorded | None:
+        headers = message.headers or {}
+        try:
+            fact = envelope.read(message.subject.removeprefix(STATED), headers, message.data)
+        except envelope.Unreadable as error:
+            self._logger.warning("skipped a fact that cannot be read", why=str(error))
+            return None
+        return Recorded(fact, message.metadata.sequence.stream, headers.get("ce-id", ""), headers.get(envelope.TRACEPARENT))

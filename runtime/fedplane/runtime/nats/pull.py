@@ -1,0 +1,140 @@
+"""Reading a stream in order, for ever, without a gap: across restarts of the server, lost requests and dropped messages.
+
+The client library's own fetch hands over messages only when a batch is full or its time is up, its ordered consumer drops messages
+silently when
+the reader is slow, and neither survives the loss of a consumer. So this asks the server by itself, on JetStream's pull API: the reader's
+position
+is ours, the consumer on the server is disposable and made anew from that position whenever anything looks wrong.
+Source: JetStream API (CONSUMER.MSG.NEXT), ADR-13 of the NATS architecture repository.
+"""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from fedplane.runtime.errors import BusError
+from fedplane.runtime.nats.connection import door
+
+__all__ = ["Pulled", "pull"]
+
+BATCH_MESSAGES_MAX = 256
+"""How many messages are on their way at most: a thousand facts a second need four requests, and 256 facts are a quarter of a megabyte."""
+
+EXPIRES_SECONDS = 30.0
+HEARTBEAT_SECONDS = 1.0
+SILENCE_SECONDS = 2.5
+"""The server says something every second while a request is open; two and a half seconds of silence mean that it forgot us."""
+
+CONSUMER_AGE_SECONDS = 60.0
+"""A consumer that nobody reads from disappears after a minute, so a killed reader leaves nothing behind."""
+
+RETRY_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """Messages in stream order, and how many that match are still to come."""
+
+    messages: list[Msg]
+    pending: int
+
+
+class _Stale(Exception):
+    """The consumer can no longer be trusted; the sentence says why."""
+
+
+async def pull(connection: Client, stream: str, filters: list[str], after: int, *, last_only: bool = False) -> AsyncIterator[Pulled]:
+    """Messages of a stream that match a filter, from the first one after sequence `after`, for ever. The first item may be empty.
+
+    `last_only` begins with the last message of each subject.
+    """
+    at, first = after, True
+    logger = structlog.get_logger(stream=stream)
+    while True:
+        try:
+            async for pulled in _one_consumer(connection, stream, filters, at, last_only and first):
+                at = pulled.messages[-1].metadata.sequence.stream if pulled.messages else at
+                if pulled.messages or first:
+                    first = False
+                    yield pulled
+        except (_Stale, BusError) as error:
+            logger.debug("reading the stream again from where we were", after=at, why=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _one_consumer(connection: Client, stream: str, filters: list[str], after: int, last_only: bool) -> AsyncIterator[Pulled]:
+    start = (
+        ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT)
+        if last_only
+        else ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=after + 1)
+    )
+    configuration = start.evolve(
+        name=f"reader-{secrets.token_hex(8)}", ack_policy=AckPolicy.NONE, filter_subjects=filters, mem_storage=True, num_replicas=1,
+        inactive_threshold=CONSUMER_AGE_SECONDS,
+    )  # fmt: skip
+    with door(f"read stream {stream}"):
+        consumer = await connection.jetstream().add_consumer(stream, configuration)
+        inbox = connection.new_inbox()
+        subscription = await connection.subscribe(inbox)
+    try:
+        yield Pulled([], consumer.num_pending or 0)
+        expected, owed = 1, 0
+        while True:
+            if owed <= 0:
+                await _ask(connection, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer.name}", inbox)
+                owed = BATCH_MESSAGES_MAX
+            messages, owed = await _take(subscription, owed)
+            for message in messages:
+                if message.metadata.sequence.consumer != expected:
+                    raise _Stale(f"message {message.metadata.sequence.consumer} of the consumer came when {expected} was due")
+                expected += 1
+            if messages:
+                yield Pulled(messages, messages[-1].metadata.num_pending)
+    finally:
+        await _forget(connection, subscription)
+
+
+async def _ask(connection: Client, subject: str, inbox: str) -> None:
+    request = {"batch": BATCH_MESSAGES_MAX, "expires": int(EXPIRES_SECONDS * 1e9), "idle_heartbeat": int(HEARTBEAT_SECONDS * 1e9)}
+    with door("ask for messages"):
+        await connection.publish(subject, json.dumps(request).encode(), reply=inbox)
+
+
+async def _take(subscription: Subscription, owed: int) -> tuple[list[Msg], int]:
+    """Everything that has arrived, at least one message or one word of the server's, and how many the server still owes."""
+    messages: list[Msg] = []
+    try:
+        arrived = [await subscription.next_msg(timeout=SILENCE_SECONDS)]
+        while subscription.pending_msgs and len(arrived) < BATCH_MESSAGES_MAX:
+            arrived.append(await subscription.next_msg(timeout=SILENCE_SECONDS))
+    except nats.errors.TimeoutError as error:
+        raise _Stale(f"the server was silent for {SILENCE_SECONDS:g} s") from error
+    except nats.errors.Error as error:
+        raise _Stale(f"the connection was lost ({error or type(error).__name__})") from error
+    for message in arrived:
+        status = (message.headers or {}).get("Status") if not message.data else None
+        if status is None:
+            messages.append(message)
+            owed -= 1
+        elif status in ("404", "408"):
+            owed = 0  # that request is over; nothing is wrong
+        elif status != "100":
+            raise _Stale(f"the server said {status} {(message.headers or {}).get('Description', '')}")
+    return messages, owed
+
+
+async def _forget(connection: Client, subscription: Subscription) -> None:
+    if not connection.is_closed:
+        try:
+            await subscription.unsubscribe()
+        except nats.errors.Error:
+            structlog.get_logger().debug("the subscription had ended before we did")

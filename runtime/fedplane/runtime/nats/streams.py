@@ -1,0 +1,137 @@
+"""The streams: which facts, timers, tasks and bytes the server keeps, and how.
+
+| stream | holds | what makes it right |
+|---|---|---|
+| LOG | facts of runs | one message per subject and a second one refused: each subject is a write-once register |
+| FLEET | what clusters advertise | the last message per subject |
+| TIMERS | facts for later, and those that are due | message schedules; the server fires them though we be dead |
+| WORK | tasks | a work queue: a task is gone when it was acknowledged |
+| BULK | chunks of updates and models | one message per chunk; refuses new ones when full instead of dropping old ones |
+| KV_runs | views | a NATS key-value bucket, so that `nats kv get runs RUN` works |
+
+LOG and FLEET republish what they store, without the `log.` prefix: that is what subscribers hear, and nobody hears what was not stored.
+Schedules need a stream of their own because a stream that refuses new messages may not have them.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import nats.js.errors
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RePublish, RetentionPolicy, StorageType, StreamConfig
+
+from fedplane.runtime.errors import Unreachable
+from fedplane.runtime.nats.connection import Patience, door
+
+__all__ = ["BULK", "FLEET", "LOG", "STATED", "TIMERS", "VIEWS", "WORK", "Limits", "declare", "declared", "stream_of"]
+
+LOG, FLEET, TIMERS, WORK, BULK, VIEWS = "LOG", "FLEET", "TIMERS", "WORK", "BULK", "KV_runs"
+
+STATED = "log."
+"""The prefix under which a fact is published to be stored; the server announces it without."""
+
+RUNS_SUBJECTS = "fed.v1.run.>"
+FLEET_SUBJECTS = "fed.v1.fleet.>"
+
+TIMERS_CONSUMER = "timers"
+FOLDS_CONSUMER = "folds"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the streams may hold, and how long a lease lasts. The defaults fit one machine."""
+
+    log_bytes: int = 256_000_000
+    """A fact has about 1 KB: a quarter of a million of them."""
+
+    bulk_bytes: int = 4_000_000_000
+    """Updates of one round and two models, for ten clusters and 300 MB each."""
+
+    bulk_age_seconds: float = 7 * 24 * 3600
+    """Bytes that nothing purged, because whoever should have was killed, go away by themselves after a week."""
+
+    timers_age_seconds: float = 30 * 24 * 3600
+    """Longer than the longest deadline a resource may ask for."""
+
+    lease_seconds: float = 10.0
+    """How long a task stays with a process that says nothing. Short, since a lapse costs repeated work and nothing else."""
+
+    replicas: int = 1
+    """Copies of each stream; 3 on a cluster of servers."""
+
+
+def _configurations(limits: Limits) -> list[StreamConfig]:
+    kept: dict[str, Any] = {"storage": StorageType.FILE, "num_replicas": limits.replicas, "allow_direct": True}
+    return [
+        StreamConfig(
+            name=LOG, subjects=[STATED + RUNS_SUBJECTS], max_msgs_per_subject=1, discard=DiscardPolicy.NEW, discard_new_per_subject=True,
+            deny_delete=True, max_bytes=limits.log_bytes, republish=RePublish(src=STATED + RUNS_SUBJECTS, dest=RUNS_SUBJECTS), **kept,
+        ),
+        StreamConfig(
+            name=FLEET, subjects=[STATED + FLEET_SUBJECTS], max_msgs_per_subject=1, max_bytes=64_000_000,
+            republish=RePublish(src=STATED + FLEET_SUBJECTS, dest=FLEET_SUBJECTS), **kept,
+        ),
+        StreamConfig(
+            name=TIMERS, subjects=["timer.fed.v1.>", "due.fed.v1.>"], max_msgs_per_subject=1, allow_msg_schedules=True,
+            max_age=limits.timers_age_seconds, max_bytes=16_000_000, **kept,
+        ),
+        StreamConfig(
+            name=WORK, subjects=["work.fed.v1.>"], retention=RetentionPolicy.WORK_QUEUE, max_msgs_per_subject=1, discard=DiscardPolicy.NEW,
+            discard_new_per_subject=True, max_bytes=16_000_000, **kept,
+        ),
+        StreamConfig(
+            name=BULK, subjects=["bulk.fed.v1.>"], max_msgs_per_subject=1, discard=DiscardPolicy.NEW, max_bytes=limits.bulk_bytes,
+            max_age=limits.bulk_age_seconds, **kept,
+        ),
+        StreamConfig(
+            name=VIEWS, subjects=["$KV.runs.>"], max_msgs_per_subject=1, discard=DiscardPolicy.NEW, max_bytes=64_000_000, deny_delete=True,
+            allow_rollup_hdrs=True, **kept,
+        ),
+    ]  # fmt: skip
+
+
+async def declare(jetstream: JetStreamContext, limits: Limits) -> None:
+    """Make the streams and consumers that are missing. Those that are there stay as they are: changing limits is an operator's decision."""
+    for configuration in _configurations(limits):
+        with door(f"declare stream {configuration.name}"):
+            try:
+                await jetstream.stream_info(str(configuration.name))
+            except nats.js.errors.NotFoundError:
+                await jetstream.add_stream(configuration)
+    lease = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=limits.lease_seconds, max_deliver=-1)
+    await _consumer(jetstream, WORK, lease.evolve(durable_name=FOLDS_CONSUMER))
+    await _consumer(jetstream, TIMERS, lease.evolve(durable_name=TIMERS_CONSUMER, filter_subject="due.fed.v1.>"))
+
+
+async def _consumer(jetstream: JetStreamContext, stream: str, configuration: ConsumerConfig) -> None:
+    with door(f"declare consumer {configuration.durable_name}"):
+        try:
+            await jetstream.consumer_info(stream, str(configuration.durable_name))
+        except nats.js.errors.NotFoundError:
+            await jetstream.add_consumer(stream, configuration)
+
+
+async def declared(jetstream: JetStreamContext, patience: Patience) -> None:
+    """Wait until somebody has declared the streams. Raises Unreachable when nobody does within the patience."""
+    try:
+        async with asyncio.timeout(patience.connect_seconds):
+            while not await _is_declared(jetstream):
+                await asyncio.sleep(0.1)
+    except TimeoutError as error:
+        raise Unreachable(f"the server has no stream {LOG} after {patience.connect_seconds:g} s; is a scheduler running?") from error
+
+
+async def _is_declared(jetstream: JetStreamContext) -> bool:
+    try:
+        await jetstream.stream_info(VIEWS)  # the last one to be made
+    except nats.js.errors.NotFoundError:
+        return False
+    except nats.errors.Error:
+        return False  # the server is not ready yet; the caller's patience bounds this
+    return True
+
+
+def stream_of(pattern: str) -> str:
+    """The stream that keeps facts of this pattern."""
+    return FLEET if pattern.startswith(FLEET_SUBJECTS[:-1]) else LOG

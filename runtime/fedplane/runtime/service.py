@@ -1,0 +1,74 @@
+"""Running a service: logs, traces, the bus, signals, and a clean end. Every `main` is a call of `serve`.
+
+A service ends cleanly on SIGTERM and SIGINT. Anything else that ends it is a failure for its supervisor to see: exit code 1, or 3 when
+the bus
+cannot be reached.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+import structlog
+import uvloop
+
+from fedplane.runtime import telemetry
+from fedplane.runtime.errors import FedplaneError, Unreachable
+from fedplane.runtime.nats import Limits, NatsBus, open_bus
+from fedplane.runtime.settings import ServiceSettings
+
+__all__ = ["EXIT_FAILED", "EXIT_UNREACHABLE", "configure_logs", "serve"]
+
+EXIT_FAILED = 1
+EXIT_UNREACHABLE = 3
+
+
+def serve(name: str, settings: ServiceSettings, body: Callable[[NatsBus], Awaitable[None]], *, declares: bool = True) -> None:
+    """Run `body` on the bus until somebody ends the process. `declares` is whether this service makes missing streams."""
+    configure_logs(settings.log_level)
+    structlog.contextvars.bind_contextvars(service=name, replica=settings.replica)
+    telemetry.start(name, settings.replica, settings.otel_exporter_otlp_endpoint)
+    logger = structlog.get_logger()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_ended(name, settings, body, declares))
+    except FedplaneError as error:
+        logger.error("stopped", why=str(error))
+        sys.exit(EXIT_UNREACHABLE if isinstance(error, Unreachable) else EXIT_FAILED)
+    finally:
+        telemetry.stop()
+
+
+async def _until_ended(name: str, settings: ServiceSettings, body: Callable[[NatsBus], Awaitable[None]], declares: bool) -> None:
+    source = f"/fedplane/{name}/{settings.replica}"
+    limits = (
+        Limits(lease_seconds=settings.work_lease_seconds, bulk_bytes=settings.bulk_bytes, log_bytes=settings.log_bytes)
+        if declares
+        else None
+    )
+    async with open_bus(settings.nats_url, name=f"{name} {settings.replica}", source=source, limits=limits) as bus:
+        structlog.get_logger().info("ready")
+        running = asyncio.ensure_future(body(bus))
+        for ending in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(ending, running.cancel)
+        try:
+            await running
+        except asyncio.CancelledError:
+            structlog.get_logger().info("ended")
+
+
+def configure_logs(level: str) -> None:
+    """One line per event on standard error, key=value, times in UTC."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
