@@ -51,7 +51,7 @@ class MemoryLog:
             return Stated(held, held.id == wire.id)
         if fence is not None and any(matches(fence.subject, r.fact.subject) and r.sequence > fence.sequence for r in self.records):
             return Stated(None, False)
-        record = Recorded(envelope.read(wire.subject, wire.headers, wire.body), len(self.records) + 1, wire.id, traceparent)
+        record = Recorded(envelope.read(wire.subject, wire.headers, wire.body), len(self.records) + 1, wire.id, traceparent, self.source)
         self.records.append(record)
         self._registers[wire.subject] = record
         async with self._grown:

@@ -19,12 +19,13 @@ __all__ = ["Batch", "Bulk", "Bus", "Fence", "Lease", "Log", "Recorded", "Stated"
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A fact as the log has it: its place in the log's order and the trace in which it was stated."""
+    """A fact as the log has it: its place in the log's order, the trace in which it was stated, and the process that stated it."""
 
     fact: Fact
     sequence: int
     id: str = ""
     traceparent: str | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,11 +77,15 @@ Action = State | Remind | Offer | Perform
 class Core(Protocol[S]):
     """A service's pure part."""
 
-    patterns: tuple[tuple[str, ...], ...]
-    """What it reads: one tuple of patterns per stream."""
+    @property
+    def patterns(self) -> tuple[tuple[str, ...], ...]:
+        """What it reads: one tuple of patterns per stream."""
+        ...
 
-    tick_seconds: float | None
-    """How often time alone may change a decision; None if it never does."""
+    @property
+    def tick_seconds(self) -> float | None:
+        """How often time alone may change a decision; None if it never does."""
+        ...
 
     def initial(self) -> S:
         """The state before the first fact."""

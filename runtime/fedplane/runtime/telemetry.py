@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, Status, StatusCode, TraceFlags
 
-__all__ = ["Spanned", "emit", "round_traceparent", "span", "start", "stop"]
+__all__ = ["Attributes", "Spanned", "emit", "round_traceparent", "span", "start", "stop"]
 
 Attributes = Mapping[str, str | int | float | bool]
 

@@ -8,6 +8,7 @@ Sources: CloudEvents 1.0.2 and its NATS protocol binding, W3C Trace Context.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +16,21 @@ from dataclasses import dataclass
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from fedplane.schemas.facts import Fact, fact_type
+from fedplane.schemas.resources import IGNORE_UNKNOWN, explain_invalid
 
 __all__ = ["FACT_BYTES_MAX", "TRACEPARENT", "Unreadable", "Wire", "read", "write", "write_structured"]
 
 FACT_BYTES_MAX = 900_000
 """A NATS server takes 1 MiB by default, headers included; a fact that comes near it is carrying what belongs on the bulk stream."""
+
+ID_CHARACTERS = 32
+"""128 bits of the content's SHA-256: as many as a UUID has."""
+
+SAID_CHARACTERS_MAX = 500
+"""A body of a megabyte can be wrong in a hundred thousand places; the first of them tell enough."""
 
 TRACEPARENT = "traceparent"
 _PREFIX = "ce-"
@@ -45,16 +54,17 @@ class Wire:
 class Unreadable(ValueError):
     """A message that is no fact of ours: the sentence says what is wrong with it."""
 
+    def __init__(self, said: str) -> None:
+        super().__init__(said[:SAID_CHARACTERS_MAX])
+
 
 def _event(fact: Fact, source: str) -> CloudEvent:
     body = fact.model_dump(mode="json", by_alias=True, exclude_none=True)
-    identity = hashlib.sha256(fact.subject.encode() + b"\n" + fact.model_dump_json(by_alias=True, exclude_none=True).encode()).hexdigest()[
-        :32
-    ]
+    content = json.dumps([fact.subject, body], sort_keys=True).encode()  # equal facts may have their metrics in another order
     return CloudEvent(
         {
             "specversion": "1.0",
-            "id": identity,
+            "id": hashlib.sha256(content).hexdigest()[:ID_CHARACTERS],
             "source": source,
             "type": fact.type,
             "subject": fact.subject,
@@ -68,10 +78,13 @@ def _event(fact: Fact, source: str) -> CloudEvent:
 def write(fact: Fact, source: str, traceparent: str | None = None) -> Wire:
     """The fact as a NATS message. `source` is a URI reference of the process that states it.
 
-    Raises Unreadable when the fact is too large to travel.
+    Raises Unreadable when the fact is too large to travel, or has text that UTF-8 cannot write.
     """
-    attributes = _event(fact, source).get_attributes()
-    body = fact.model_dump_json(by_alias=True, exclude_none=True).encode()
+    try:
+        attributes = _event(fact, source).get_attributes()
+        body = fact.model_dump_json(by_alias=True, exclude_none=True).encode()
+    except (PydanticSerializationError, UnicodeEncodeError) as error:
+        raise Unreadable(f"{fact.subject} cannot be written: {error}") from error
     if len(body) > FACT_BYTES_MAX:
         raise Unreadable(f"{fact.subject} has {len(body)} bytes, and a fact may have {FACT_BYTES_MAX}")
     headers = {_PREFIX + name: _escape(value if isinstance(value, str) else value.isoformat()) for name, value in attributes.items()}
@@ -94,13 +107,15 @@ def read(subject: str, headers: Mapping[str, str] | None, body: bytes) -> Fact:
     """
     named = {name.lower(): value for name, value in (headers or {}).items()}
     type_ = named.get(_PREFIX + "type", "")
+    if len(body) > FACT_BYTES_MAX:
+        raise Unreadable(f"{subject} has {len(body)} bytes, and a fact may have {FACT_BYTES_MAX}")
     known = fact_type(type_)
     if known is None:
         raise Unreadable(f"{subject} has the type {type_!r}, which this version does not know")
     try:
-        fact = known.model_validate_json(body)
+        fact = known.model_validate_json(body, context=IGNORE_UNKNOWN)
     except ValidationError as error:
-        raise Unreadable(f"{subject} is no {type_}: {error}") from error
+        raise Unreadable(f"{subject} is no {type_}: {explain_invalid(error)}") from error
     if fact.subject != subject:
         raise Unreadable(f"{subject} carries a fact whose own subject is {fact.subject}")
     return fact

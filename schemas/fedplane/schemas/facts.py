@@ -21,9 +21,9 @@ from fedplane.schemas.quantities import Quantity
 from fedplane.schemas.resources import FederatedLearning
 
 __all__ = [
-    "Advertised", "Aggregated", "Cancelled", "Closed", "Completed", "Contributed", "Declined", "Evaluated", "Expired", "FACTS",
-    "Fact", "Failed", "Folded", "Invited", "Opened", "RoundFact", "RoundFailed", "RunFact", "Scheduled", "Started", "Submitted",
-    "Waiting", "all_facts_of", "bulk_of_round", "fact_type", "layout_piece", "model_piece", "parse_work_of_fold",
+    "Advertised", "Aggregated", "Cancelled", "Closed", "Completed", "Contributed", "Declined", "EVERYTHING", "Evaluated", "Expired",
+    "FACTS", "Fact", "Failed", "Folded", "Invited", "Opened", "Rejected", "RoundFact", "RoundFailed", "RunFact", "Scheduled", "Started",
+    "Submitted", "Waiting", "all_facts_of", "bulk_of_round", "fact_type", "layout_piece", "model_piece", "parse_work_of_fold",
     "run_level_facts_of", "update_piece", "work_of_fold",
 ]  # fmt: skip
 
@@ -31,7 +31,7 @@ __all__ = [
 class Fact(BaseModel):
     """Something that happened. Immutable; fields that a later version added are ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     type: ClassVar[str]
     template: ClassVar[str]
@@ -54,6 +54,8 @@ class Fact(BaseModel):
     @classmethod
     def pattern(cls, **known: object) -> str:
         """The subject with every field that is not given left open: what to subscribe to."""
+        if unknown := set(known) - set(re.findall(r"{(\w+)}", cls.template)):
+            raise TypeError(f"the subject of {cls.__name__} does not name {sorted(unknown)}")
         return re.sub(r"{(\w+)}", lambda field: str(known.get(field[1], "*")), cls.template)
 
 
@@ -209,6 +211,18 @@ class Declined(RoundFact):
     detail: str = ""
 
 
+class Rejected(RoundFact):
+    """A contribution does not count, and why. The aggregator says it to the cluster and to people; the round goes on without it."""
+
+    type = "io.fedplane.round.rejected.v1"
+    template = "fed.v1.run.{run}.round.{round}.rejected.{cluster}"
+    said_by = "aggregator"
+
+    cluster: Name
+    reason: str
+    message: str
+
+
 class Expired(RoundFact):
     """The round's deadline has passed. The bus says so itself, by a timer that was set when the round was opened."""
 
@@ -322,11 +336,14 @@ class Advertised(Fact):
 
 FACTS: tuple[type[Fact], ...] = (
     Submitted, Waiting, Scheduled, Started,
-    Opened, Invited, Contributed, Evaluated, Declined, Expired, Closed, Folded, Aggregated, RoundFailed,
+    Opened, Invited, Contributed, Evaluated, Declined, Rejected, Expired, Closed, Folded, Aggregated, RoundFailed,
     Completed, Failed, Cancelled,
     Advertised,
 )  # fmt: skip
 """Every fact there is. A new fact is a class above and a name here."""
+
+EVERYTHING = "fed.v1.>"
+"""Every fact, of runs and of the fleet: what an onlooker subscribes to."""
 
 
 def fact_type(type_: str) -> type[Fact] | None:

@@ -12,6 +12,7 @@ Source: the safetensors format, https://github.com/huggingface/safetensors.
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -32,9 +33,20 @@ ALIGNMENT_BYTES = 8
 HEADER_BYTES_MAX = 100_000_000
 """safetensors' own bound on a header."""
 
+DIMENSIONS_MAX = 64
+"""numpy's bound on a tensor's dimensions. It keeps the product of a hostile shape cheap."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can name half a character, which is no text
+
+SAID_CHARACTERS_MAX = 500
+"""A sentence about a bad layout travels in a fact, and a tensor's name may be as long as a header."""
+
 
 class BadLayout(ValueError):
     """Bytes that are no valid layout: the sentence says where and why."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said[:SAID_CHARACTERS_MAX])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +115,7 @@ def parse_header(header: bytes) -> Layout:
     """
     if len(header) < 8 or len(header) > HEADER_BYTES_MAX or int.from_bytes(header[:8], "little") != len(header) - 8:
         raise BadLayout(f"a header of {len(header)} bytes does not state its own length")
-    try:
-        document = json.loads(header[8:])
-    except ValueError as error:
-        raise BadLayout(f"the header is no JSON: {error}") from error
+    document = _json(header[8:], "the header")
     if not isinstance(document, dict):
         raise BadLayout("the header is no JSON object")
     metadata = document.pop("__metadata__", {})
@@ -115,15 +124,25 @@ def parse_header(header: bytes) -> Layout:
     return Layout(tuple(tensors), _order(metadata, tensors))
 
 
+def _json(text: Any, what: str) -> Any:
+    try:
+        return json.loads(text.decode() if isinstance(text, bytes) else text)
+    except (TypeError, ValueError, RecursionError) as error:  # the last by brackets nested too deep
+        raise BadLayout(f"{what} is no JSON: {error}") from error
+
+
 def _tensor(name: str, entry: Any) -> Tensor:
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        sizes = [*shape, begin, end]
     except (KeyError, TypeError, ValueError) as error:
         raise BadLayout(f"tensor {name!r} has no dtype, shape and data_offsets") from error
-    if dtype not in ITEM_BYTES:
+    if _SURROGATE.search(name):
+        raise BadLayout(f"tensor {name!r} has a name that UTF-8 cannot write")
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise BadLayout(f"tensor {name!r} has dtype {dtype!r}; known are {', '.join(ITEM_BYTES)}")
-    if not all(type(size) is int and 0 <= size < 2**62 for size in sizes):
+    if not isinstance(shape, list) or len(shape) > DIMENSIONS_MAX:
+        raise BadLayout(f"tensor {name!r} has no list of at most {DIMENSIONS_MAX} dimensions as its shape")
+    if not all(type(size) is int and 0 <= size < 2**62 for size in (*shape, begin, end)):
         raise BadLayout(f"tensor {name!r} has a size or offset that is no natural number")
     if end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
         raise BadLayout(f"tensor {name!r} of shape {shape} and dtype {dtype} cannot have {end - begin} bytes")
@@ -144,10 +163,7 @@ def _order(metadata: Any, tensors: list[Tensor]) -> tuple[str, ...]:
     names = [tensor.name for tensor in tensors]
     if not isinstance(metadata, dict) or "order" not in metadata:
         return tuple(names)
-    try:
-        order = json.loads(metadata["order"])
-    except (TypeError, ValueError) as error:
-        raise BadLayout(f"the metadata's order is no JSON list: {error}") from error
-    if not isinstance(order, list) or sorted(map(str, order)) != sorted(names):
+    order = _json(metadata["order"], "the metadata's order")
+    if not isinstance(order, list) or not all(isinstance(name, str) for name in order) or sorted(order) != sorted(names):
         raise BadLayout("the metadata's order does not name every tensor once")
     return tuple(order)

@@ -5,9 +5,10 @@ These are the values inside facts, not facts themselves: nothing here has a subj
 
 import hashlib
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import PydanticCustomError
 
 from fedplane.schemas.names import Name
 
@@ -26,17 +27,25 @@ __all__ = [
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 in lower-case hexadecimal."""
 
-Configuration = dict[str, bool | int | float | str | list[bool | int | float | str]]
+
+def _said_once(given: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return validate(given)
+    except ValidationError as error:  # one sentence for a person instead of one line per alternative
+        raise PydanticCustomError("configuration", "must be true or false, a finite number, a text, or a list of those") from error
+
+
+Configuration = dict[str, Annotated[bool | int | float | str | list[bool | int | float | str], WrapValidator(_said_once)]]
 """What the app is told besides the model: hyper-parameters, as frameworks' config records allow them."""
 
 Metrics = dict[str, float]
-"""What the app measured, by name. Finite numbers only: a metric that is not finite is left out where it arises."""
+"""What the app measured, by name. Finite numbers only, as in all of JSON: a metric that is not finite is left out where it arises."""
 
 
 class Value(BaseModel):
     """A part of a fact: immutable, and tolerant of fields that a later version added."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class Task(StrEnum):

@@ -33,7 +33,10 @@ def run_id(resource: str, uid: str) -> str:
     """The id of the run that a resource asks for: its name, shortened if need be, and the first digits of its uid.
 
     A Kubernetes name may have dots and 253 characters; dots become dashes and the end is cut, since the uid keeps the id unique.
+    Raises ValueError for a uid without letters and digits.
     """
-    suffix = uid[:UID_CHARACTERS].lower()
+    suffix = re.sub("[^a-z0-9]", "", uid.lower())[:UID_CHARACTERS]
+    if not suffix:
+        raise ValueError(f"the uid {uid!r} has no letters or digits to tell this run of {resource} from the next one")
     stem = resource.replace(".", "-")[: NAME_CHARACTERS_MAX - len(suffix) - 1].rstrip("-")
     return f"{stem}-{suffix}"

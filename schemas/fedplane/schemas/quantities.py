@@ -6,16 +6,17 @@ Source: the Kubernetes API's definition of `resource.Quantity`.
 """
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 __all__ = ["Quantity", "parse"]
 
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
-_GRAMMAR = re.compile(r"([+-]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30}))(?:([eE][+-]?\d{1,3})|([numkMGTPE]|[KMGTPE]i))?")
+_GRAMMAR = re.compile(r"([+-]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30}))(?:([eE][+-]?\d{1,3})|([numkMGTPE]|[KMGTPE]i))?", re.ASCII)
+_EXACT = Context(prec=100)  # the grammar allows 60 digits, and Ei adds 19
 
 
 def parse(text: str) -> Decimal:
@@ -29,10 +30,10 @@ def parse(text: str) -> Decimal:
     number, exponent, suffix = match.groups()
     value = Decimal(number)
     if exponent:
-        return value.scaleb(int(exponent[1:]))
+        return value.scaleb(int(exponent[1:]), _EXACT)
     if suffix in _BINARY:
-        return value * (1 << _BINARY[suffix])
-    return value.scaleb(_DECIMAL[suffix or ""])
+        return _EXACT.multiply(value, 1 << _BINARY[suffix])
+    return value.scaleb(_DECIMAL[suffix or ""], _EXACT)
 
 
 def _validated(text: str) -> str:
@@ -40,5 +41,10 @@ def _validated(text: str) -> str:
     return text
 
 
-Quantity = Annotated[str, AfterValidator(_validated)]
-"""A quantity as it was written; `parse` gives its value."""
+def _as_text(given: object) -> object:
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    return str(given) if is_number else given
+
+
+Quantity = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int | float), AfterValidator(_validated)]
+"""A quantity as it was written; `parse` gives its value. As in Kubernetes, a plain number needs no quotes in YAML."""

@@ -8,13 +8,16 @@ Source of the upstream part: federation-ai.open-cluster-management.io/v1alpha1 (
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic.alias_generators import to_camel
 
 from fedplane.schemas.models import Configuration
 from fedplane.schemas.quantities import Quantity
 
-__all__ = ["API_VERSION", "APP_ANNOTATION", "FRAMEWORKS", "KIND", "FederatedLearning", "Placement", "Requirement", "explain_invalid"]
+__all__ = [
+    "API_VERSION", "APP_ANNOTATION", "FRAMEWORKS", "IGNORE_UNKNOWN", "KIND",
+    "FederatedLearning", "Placement", "Requirement", "explain_invalid",
+]  # fmt: skip
 
 API_VERSION = "federation-ai.open-cluster-management.io/v1alpha1"
 KIND = "FederatedLearning"
@@ -28,8 +31,23 @@ ROUNDS_MAX = 100_000
 """A bound on the rounds one resource may ask for: a year of five-minute rounds."""
 
 
+IGNORE_UNKNOWN = "ignore unknown fields"
+"""Validation context for a resource from the log: whoever put it there had it checked, perhaps by a later version than this one."""
+
+PROBLEMS_EXPLAINED_MAX = 1_000
+"""More problems than a person would read; a hostile message of a megabyte can have 300,000, which would take seconds to write down."""
+
+
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, alias_generator=to_camel, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_unknown(cls, given: Any, info: ValidationInfo) -> Any:
+        if info.context != IGNORE_UNKNOWN or not isinstance(given, dict):
+            return given
+        known = {*cls.model_fields, *(to_camel(name) for name in cls.model_fields)}
+        return {name: value for name, value in given.items() if name in known}
 
 
 class Requirement(_Part):
@@ -230,6 +248,8 @@ class FederatedLearning(_Part):
 
 def explain_invalid(error: ValidationError) -> str:
     """A validation error as lines a person can act on: the field's path in the YAML, and what is wrong with it."""
+    if error.error_count() > PROBLEMS_EXPLAINED_MAX:
+        return f"the document is wrong in {error.error_count()} places"
     lines = []
     for problem in error.errors(include_url=False):
         path = ".".join(str(part) for part in problem["loc"]) or "the document"

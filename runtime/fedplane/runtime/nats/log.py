@@ -53,7 +53,7 @@ class NatsLog:
         for _ in range(ATTEMPTS_MAX):
             try:
                 acknowledged = await self._jetstream.publish(STATED + wire.subject, wire.body, ACKNOWLEDGED_SECONDS, headers=dict(headers))
-                return Stated(Recorded(fact, acknowledged.seq, wire.id, traceparent), True)
+                return Stated(Recorded(fact, acknowledged.seq, wire.id, traceparent, self.source), True)
             except nats.js.errors.APIError as error:
                 if error.err_code not in REFUSED:
                     with door(f"state {wire.subject}"):
@@ -89,7 +89,7 @@ class NatsLog:
                 return None
         headers = message.headers or {}
         fact = envelope.read(subject, headers, message.data or b"")
-        return Recorded(fact, message.seq or 0, headers.get("ce-id", ""), headers.get(envelope.TRACEPARENT))
+        return _with_headers(fact, message.seq or 0, headers)
 
     def _recorded(self, message: Msg) -> Recorded | None:
         headers = message.headers or {}
@@ -98,4 +98,8 @@ class NatsLog:
         except envelope.Unreadable as error:
             self._logger.warning("skipped a fact that cannot be read", why=str(error))
             return None
-        return Recorded(fact, message.metadata.sequence.stream, headers.get("ce-id", ""), headers.get(envelope.TRACEPARENT))
+        return _with_headers(fact, message.metadata.sequence.stream, headers)
+
+
+def _with_headers(fact: Fact, sequence: int, headers: dict[str, str]) -> Recorded:
+    return Recorded(fact, sequence, headers.get("ce-id", ""), headers.get(envelope.TRACEPARENT), headers.get("ce-source", ""))

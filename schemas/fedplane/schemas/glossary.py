@@ -1,0 +1,77 @@
+"""What each word means in every fact that has it as a field.
+
+One word has one meaning, so the meaning is written once, here, and not at each of the twenty places where the word is a field.
+Where a fact uses a word in a narrower sense, `Fact.word` says so; that is the exception and should stay rare.
+The JSON Schemas and `docs/events.md` are generated from this table. A field without an entry fails a test.
+"""
+
+from collections.abc import Mapping
+
+__all__ = ["WORDS", "meaning"]
+
+WORDS: Mapping[str, str] = {
+    "allocatable": "what the cluster can give, as Kubernetes quantities: `cpu` in cores, `memory` in bytes, others by name",
+    "app": "where the user's app is: a directory on the cluster's machine or an image",
+    "at": "when it was stated, by the clock of whoever stated it",
+    "attempt": "tells this upload from another of the same cluster in the same round; only the stated one counts",
+    "bytes": "how many bytes there are",
+    "chunk_bytes": "bytes of a chunk, the last one excepted",
+    "claims": "what the cluster says about itself, by claim name; a data claim says where data is",
+    "cluster": "the cluster's name",
+    "clusters": "the clusters that are asked",
+    "Invited.clusters": "how many clusters the round asks",
+    "configuration": "what the app is told in this round besides the model",
+    "Contributed.configuration": "what the app's own server would tell its clients in every round; only an initialization carries it",
+    "criterion": "the criterion's name",
+    "data": "the value of the cluster's data claim",
+    "deadline": "answers that are stored later do not count",
+    "detail": "the end of what the app itself printed",
+    "digest": "SHA-256 in hexadecimal",
+    "Model.digest": "SHA-256 over the digests of the layout and of the shards, in order",
+    "eligible": "how many clusters passed every filter",
+    "faulty": "the clusters whose contributions could not be used",
+    "framework": "the framework the app is written for",
+    "frameworks": "the frameworks the cluster can run",
+    "labels": "labels, as a Kubernetes object has them",
+    "layout": "where the layout is: a safetensors header",
+    "lease_seconds": "how long after `at` this holds",
+    "members": "the clusters whose answers are in the result, in log order",
+    "message": "a sentence for a person",
+    "metrics": "numbers the app measured, by name",
+    "minimum": "how many answers the round needs to have a result",
+    "model": "the model",
+    "Opened.model": "the model to train or to evaluate; none when it is to be initialized",
+    "Invited.model": "the model to train or to evaluate; none when it is to be initialized",
+    "Aggregated.model": "the new model; none when a model was evaluated",
+    "number": "counts from 1",
+    "participants": "the clusters that take part, the best score first",
+    "piece": "where the bytes are",
+    "position": "the cluster's place among those the round asks, from 0",
+    "reason": "a word for a machine",
+    "refused": "the clusters that do not take part, and why",
+    "resource": "the FederatedLearning resource, without its status",
+    "round": "the round's number on the log, from 0",
+    "run": "the run's id",
+    "run_configuration": "what the resource tells the app for the whole run",
+    "score": "between 0 and 1; more is better",
+    "Chosen.score": "the sum of the terms, each score times its weight",
+    "Refused.score": "the sum of the terms, for a cluster that passed every filter and was outscored",
+    "shard": "the shard's number, from 0",
+    "shard_bytes": "bytes of a shard, the last one excepted",
+    "shards": "where each shard is, in order",
+    "strategy": "how contributions become the next model",
+    "subject": "chunk k is the message under this subject followed by `.k`",
+    "task": "the one question the round asks",
+    "terms": "the criteria's parts in the score",
+    "training_round": "the round as the user counts: 0 is initialization, and a repeated or evaluating round keeps its number",
+    "training_rounds": "how many training rounds the run will have",
+    "wanted": "how many clusters the run needs",
+    "weight": "how much it counts: for a cluster's answer, the number of examples behind it",
+    "Aggregated.weight": "the sum of the members' weights",
+    "Term.weight": "how much the criterion counts in this run",
+}
+
+
+def meaning(owner: str, field: str) -> str:
+    """What the field means where this fact or value has it. Raises KeyError for a word that is not in the table."""
+    return WORDS.get(f"{owner}.{field}") or WORDS[field]

@@ -1,0 +1,120 @@
+"""How a run looks from outside: one document that answers "how is my run doing?" without reading the log.
+
+The status service folds a run's facts into a `RunView`; whoever only wants to look (the command line, a dashboard, Kubernetes) reads that.
+Phase and conditions follow Kubernetes' conventions, so that `kubectl wait --for=condition=Completed` means what it says.
+A view is a copy and may be a moment old: nothing is ever decided from it.
+Everything in it is bounded, since a view is one value in a bucket.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from fedplane.schemas.models import Chosen, Metrics, Model, Refused, Task
+from fedplane.schemas.names import Name
+
+__all__ = ["MESSAGE_CHARACTERS_MAX", "ROUNDS_KEPT_MAX", "Condition", "Decline", "Phase", "RoundState", "RoundView", "RunView"]
+
+ROUNDS_KEPT_MAX = 200
+"""How many of its last rounds a view has: a hundred training rounds with their evaluations, more than a screen or a person takes in."""
+
+MESSAGE_CHARACTERS_MAX = 1_000
+"""How much of a message a view has. The fact on the log has all of it."""
+
+
+class _Shown(BaseModel):
+    """A part of a view: immutable, and tolerant of fields that a later version added."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Phase(StrEnum):
+    """Where a run is in its life. The last two are terminal; a cancelled run has failed."""
+
+    WAITING = "Waiting"
+    RUNNING = "Running"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+
+
+class Condition(_Shown):
+    """One question about the run, answered: `last_transition_at` is when the answer last changed, not when it was last given."""
+
+    type: Literal["Scheduled", "Running", "Completed", "Failed"]
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+    last_transition_at: AwareDatetime
+
+
+class RoundState(StrEnum):
+    """Where a round is: answers count while it is open. It was abandoned if the run ended first."""
+
+    OPEN = "Open"
+    CLOSED = "Closed"
+    AGGREGATED = "Aggregated"
+    FAILED = "Failed"
+    ABANDONED = "Abandoned"
+
+
+class Decline(_Shown):
+    """A cluster that could not answer its invitation, and why."""
+
+    cluster: Name
+    reason: str
+    message: str
+
+
+class RoundView(_Shown):
+    """One round: who was asked, who answered (by a contribution or an evaluation) before it closed, what came out.
+
+    `message` says why a round failed, or why it was closed.
+    """
+
+    round: int
+    task: Task
+    training_round: int
+    state: RoundState
+    message: str = ""
+    opened_at: AwareDatetime
+    deadline: AwareDatetime
+    ended_at: AwareDatetime | None = None
+    invited: tuple[Name, ...]
+    answered: tuple[Name, ...] = ()
+    declined: tuple[Decline, ...] = ()
+    metrics: Metrics = {}
+
+
+class RunView(_Shown):
+    """A run, as its facts up to the log's `sequence` tell it.
+
+    `training_rounds` is how many the user wants and `training_rounds_done` how many have a result.
+    `round` and `task` are the latest round's. `model` is the latest there is; `metrics` are the run's final ones.
+    `phases` says when each phase began. `failure_reason` is one word for a program; `message` is for a person.
+    """
+
+    run: Name
+    name: str
+    namespace: str
+    phase: Phase
+    message: str
+    failure_reason: str = ""
+    conditions: tuple[Condition, ...] = ()
+    sequence: int
+    submitted_at: AwareDatetime
+    phases: dict[Phase, AwareDatetime]
+    training_rounds: int
+    training_rounds_done: int = 0
+    round: int | None = None
+    task: Task | None = None
+    rounds: tuple[RoundView, ...] = Field(default=(), max_length=ROUNDS_KEPT_MAX)
+    participants: tuple[Chosen, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    model: Model | None = None
+    metrics: Metrics = {}
+
+    @property
+    def ended(self) -> bool:
+        """Whether the phase is terminal: nothing about the run will change."""
+        return self.phase in (Phase.COMPLETED, Phase.FAILED)

@@ -1,0 +1,121 @@
+"""What should be done about a round, phase by phase: the machine's outputs, as `rounds` is its transitions.
+
+Every function looks at the round as it is and names everything that is due, again and again until the log shows it done.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from fedplane.aggregator.rounds import Phase, Round, weighted_mean
+from fedplane.runtime.ports import Fence
+from fedplane.runtime.replica import Action, Offer, Remind, State
+from fedplane.schemas.facts import Aggregated, Closed, Expired, Invited, Rejected, RoundFailed, work_of_fold
+from fedplane.schemas.models import Chosen, Configuration, Model, Task, model_digest
+from fedplane.schemas.resources import APP_ANNOTATION, FederatedLearning
+
+__all__ = ["about_round", "close_cancelled"]
+
+
+def about_round(
+    state: Round, resource: FederatedLearning, participants: dict[str, Chosen], configuration: Configuration, now: datetime
+) -> Iterator[Action]:
+    """Everything that is due in a round of a run that goes on. `participants` are by name."""
+    yield from _reject(state, now)
+    match state.phase:
+        case Phase.COLLECTING | Phase.OVERDUE:
+            yield from _invite(state, resource, participants, configuration, now)
+            yield from _close(state, now)
+        case Phase.FOLDING:
+            yield from _conclude(state, now)
+
+
+def close_cancelled(state: Round, now: datetime) -> Iterator[Action]:
+    """What is due in a round of a run that was ended from outside: no answer may count any more."""
+    if state.phase in (Phase.COLLECTING, Phase.OVERDUE):
+        yield State(Closed(run=state.opened.run, round=state.opened.round, at=now, reason="the run was cancelled"))
+
+
+def _reject(state: Round, now: datetime) -> Iterator[Action]:
+    for cluster in sorted(state.unacceptable.keys() - state.rejected):
+        yield State(
+            Rejected(
+                run=state.opened.run, round=state.opened.round, cluster=cluster, at=now,
+                reason="unacceptable", message=state.unacceptable[cluster],
+            )
+        )  # fmt: skip
+
+
+def _invite(
+    state: Round, resource: FederatedLearning, participants: dict[str, Chosen], configuration: Configuration, now: datetime
+) -> Iterator[Action]:
+    asked = state.opened
+    order = sorted(participants)
+    for cluster in asked.clusters:
+        if cluster not in state.invited:
+            yield State(
+                Invited(
+                    run=asked.run, round=asked.round, cluster=cluster, at=now, task=asked.task, training_round=asked.training_round,
+                    framework=resource.spec.framework, app=resource.metadata.annotations.get(APP_ANNOTATION, ""),
+                    data=participants[cluster].data, configuration=configuration, run_configuration=resource.spec.config,
+                    deadline=asked.deadline, shard_bytes=asked.shard_bytes, chunk_bytes=asked.chunk_bytes,
+                    position=order.index(cluster), clusters=len(order), model=asked.model,
+                )
+            )  # fmt: skip
+    if state.phase is Phase.COLLECTING:
+        yield Remind(Expired(run=asked.run, round=asked.round, at=asked.deadline), asked.deadline)
+
+
+def _close(state: Round, now: datetime) -> Iterator[Action]:
+    reason = "everyone answered" if not state.unanswered else "the deadline passed" if state.phase is Phase.OVERDUE else None
+    if reason:
+        yield State(Closed(run=state.opened.run, round=state.opened.round, at=now, reason=reason))
+
+
+def _conclude(state: Round, now: datetime) -> Iterator[Action]:
+    asked = state.opened
+    answers = tuple(state.evaluated[c] for c in sorted(state.evaluated)) if asked.task is Task.EVALUATE else state.members
+    if len(answers) < asked.minimum:
+        yield _failed(state, f"{len(answers)} of {len(asked.clusters)} clusters answered, {asked.minimum} are needed{_excuses(state)}", now)
+        return
+    missing = [shard for shard in range(state.shards) if shard not in state.folded]
+    if asked.task is not Task.EVALUATE and missing:
+        for shard in missing:
+            yield Offer(work_of_fold(asked.run, asked.round, shard))
+        return
+    result = Aggregated(
+        run=asked.run, round=asked.round, at=now, task=asked.task, training_round=asked.training_round,
+        members=tuple(answer.cluster for answer in answers), weight=sum(answer.weight for answer in answers),
+        metrics=weighted_mean(answers),
+        model=None if asked.task is Task.EVALUATE else _model(state),
+    )  # fmt: skip
+    yield State(result, Fence(RoundFailed.pattern(run=asked.run, round=asked.round)))
+
+
+def _model(state: Round) -> Model:
+    asked = state.opened
+    shards = tuple(state.folded[shard].piece for shard in range(state.shards))
+    layout = state.folded[0].layout
+    assert layout is not None, "whoever folds shard 0 brings the layout with it"
+    return Model(
+        run=asked.run, round=asked.round, bytes=sum(piece.bytes for piece in shards), layout=layout, shards=shards,
+        digest=model_digest(layout, shards),
+    )  # fmt: skip
+
+
+def _failed(state: Round, message: str, now: datetime) -> Action:
+    asked = state.opened
+    fact = RoundFailed(run=asked.run, round=asked.round, at=now, reason="too-few", message=message)
+    return State(fact, Fence(Aggregated.pattern(run=asked.run, round=asked.round)))
+
+
+def _excuses(state: Round) -> str:
+    said = [f"{cluster} declined ({fact.reason}): {fact.message}" for cluster, fact in sorted(state.declined.items())]
+    said += [f"{cluster} was rejected: {why}" for cluster, why in sorted(state.unacceptable.items())]
+    said += [f"{cluster} did not answer by the deadline" for cluster in sorted(state.unanswered)]
+    return "".join(f"; {excuse}" for excuse in said[:EXCUSES_MAX]) + (
+        f"; and {len(said) - EXCUSES_MAX} more" if len(said) > EXCUSES_MAX else ""
+    )
+
+
+EXCUSES_MAX = 10
+"""A failure's message is for a person; who wants all of a thousand clusters reads the round's facts."""

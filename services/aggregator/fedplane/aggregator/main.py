@@ -1,0 +1,42 @@
+"""The aggregator: `python -m fedplane.aggregator.main`. Start as many as you like."""
+
+import asyncio
+
+from fedplane.aggregator.folding import Folding
+from fedplane.aggregator.runs import Cut, Runs, RunsState
+from fedplane.aggregator.settings import AggregatorSettings
+from fedplane.aggregator.tracing import emit_round, traceparent_of
+from fedplane.runtime.ports import Bus
+from fedplane.runtime.replica import Replica
+from fedplane.runtime.service import serve
+
+__all__ = ["aggregate", "main"]
+
+
+async def aggregate(bus: Bus, settings: AggregatorSettings) -> None:
+    """Drive rounds, keep timers and fold, until cancelled."""
+    replica: Replica[RunsState] = Replica(
+        Runs(Cut(settings.shard_bytes, settings.chunk_bytes)),
+        bus.log,
+        timers=bus.timers,
+        work=bus.work,
+        perform=lambda effect: folding.discard(effect),  # noqa: PLW0108 -- folding is made below, of the replica
+        stated=lambda outcome: emit_round(replica, outcome),
+        traceparent_of=lambda action: traceparent_of(replica, action),
+    )
+    folding = Folding(bus, replica)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(replica.run())
+        tasks.create_task(bus.timers.keep())
+        for _ in range(settings.folds_at_once):
+            tasks.create_task(folding.work())
+
+
+def main() -> None:
+    """Run an aggregator until it is told to end."""
+    settings = AggregatorSettings()
+    serve("aggregator", settings, lambda bus: aggregate(bus, settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""One round: a question to some clusters, their answers, and what comes of them.
+
+The table below is the whole life of a round. A fact that has no entry for the present phase comes too late or from nowhere, and changes
+nothing:
+that is how a contribution after `closed` is ignored, and a second `aggregated`, whoever says it.
+`docs/rounds.md` is drawn from this table; what the picture does not show is what a fact carries into the round, which is `evolve`'s
+business.
+
+Two rules:
+1. Membership is what the log says: the acceptable contributions before `closed`.
+2. Members count in the order of their names, never of their arrival, so that the same set of contributions gives the same bytes.
+
+What happens next is decided in `deciding`; which question comes next, in `runs`.
+"""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from fedplane.schemas.facts import (
+    Aggregated,
+    Closed,
+    Contributed,
+    Declined,
+    Evaluated,
+    Expired,
+    Fact,
+    Folded,
+    Invited,
+    Opened,
+    Rejected,
+    RoundFact,
+    RoundFailed,
+    update_piece,
+)
+from fedplane.schemas.layout import cut
+from fedplane.schemas.models import Metrics, Task
+
+__all__ = ["TRANSITIONS", "Phase", "Round", "evolve", "opened", "unacceptable", "weighted_mean"]
+
+
+class Phase(StrEnum):
+    """Where a round is."""
+
+    COLLECTING = "collecting"
+    OVERDUE = "overdue"
+    FOLDING = "folding"
+    AGGREGATED = "aggregated"
+    FAILED = "failed"
+
+
+_ANSWERS: tuple[type[Fact], ...] = (Invited, Contributed, Evaluated, Declined, Rejected)
+
+TRANSITIONS: dict[Phase, dict[type[Fact], Phase]] = {
+    Phase.COLLECTING: {
+        **dict.fromkeys(_ANSWERS, Phase.COLLECTING),
+        Expired: Phase.OVERDUE,
+        Closed: Phase.FOLDING,
+        RoundFailed: Phase.FAILED,
+    },
+    Phase.OVERDUE: {
+        **dict.fromkeys(_ANSWERS, Phase.OVERDUE),
+        Closed: Phase.FOLDING,
+        RoundFailed: Phase.FAILED,
+    },
+    Phase.FOLDING: {
+        Rejected: Phase.FOLDING,
+        Folded: Phase.FOLDING,
+        Aggregated: Phase.AGGREGATED,
+        RoundFailed: Phase.FAILED,
+    },
+    Phase.AGGREGATED: {},
+    Phase.FAILED: {},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What has been said in a round so far. The dictionaries are by cluster, or by shard, and are never changed in place."""
+
+    opened: Opened
+    phase: Phase = Phase.COLLECTING
+    invited: frozenset[str] = frozenset()
+    contributed: dict[str, Contributed] = field(default_factory=dict)
+    unacceptable: dict[str, str] = field(default_factory=dict)
+    rejected: frozenset[str] = frozenset()
+    evaluated: dict[str, Evaluated] = field(default_factory=dict)
+    declined: dict[str, Declined] = field(default_factory=dict)
+    folded: dict[int, Folded] = field(default_factory=dict)
+    aggregated: Aggregated | None = None
+    failed: RoundFailed | None = None
+
+    @property
+    def members(self) -> tuple[Contributed, ...]:
+        """The contributions that count, by name."""
+        return tuple(self.contributed[cluster] for cluster in sorted(self.contributed))
+
+    @property
+    def unanswered(self) -> tuple[str, ...]:
+        """Who was asked and has not answered in any way."""
+        answered = self.contributed.keys() | self.unacceptable.keys() | self.evaluated.keys() | self.declined.keys()
+        return tuple(cluster for cluster in self.opened.clusters if cluster not in answered)
+
+    @property
+    def shards(self) -> int:
+        """How many shards the result has: as many as each member's update."""
+        return len(self.members[0].shards) if self.contributed else 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can change any more."""
+        return not TRANSITIONS[self.phase]
+
+
+def opened(fact: Opened) -> Round:
+    """A round that has just begun."""
+    return Round(fact)
+
+
+def evolve(state: Round, fact: RoundFact) -> Round:
+    """The round after the fact. Total: what the table does not know changes nothing."""
+    phase = TRANSITIONS[state.phase].get(type(fact))
+    if phase is None or fact.round != state.opened.round:
+        return state
+    state = replace(state, phase=phase)
+    match fact:
+        case Contributed() | Evaluated() | Declined() if fact.cluster not in state.unanswered:
+            return state  # nobody asked, or it is the cluster's second answer: the first one counts
+        case Invited():
+            return replace(state, invited=state.invited | {fact.cluster})
+        case Contributed():
+            problem = unacceptable(state.opened, fact)
+            if problem:
+                return replace(state, unacceptable={**state.unacceptable, fact.cluster: problem})
+            return replace(state, contributed={**state.contributed, fact.cluster: fact})
+        case Evaluated():
+            return replace(state, evaluated={**state.evaluated, fact.cluster: fact})
+        case Declined():
+            return replace(state, declined={**state.declined, fact.cluster: fact})
+        case Rejected():
+            return replace(state, rejected=state.rejected | {fact.cluster})
+        case Folded():
+            return state if fact.shard in state.folded else replace(state, folded={**state.folded, fact.shard: fact})
+        case Aggregated():
+            return replace(state, aggregated=fact)
+        case RoundFailed():
+            return replace(state, failed=fact)
+    return state
+
+
+def unacceptable(question: Opened, answer: Contributed) -> str | None:
+    """Why a contribution cannot count, from what it says of itself; None if it can.
+
+    What can only be known from its bytes is found when they are folded.
+    """
+    if question.task is Task.EVALUATE:
+        return "the round asked for an evaluation, not for an update"
+    if question.model is not None and answer.layout.digest != question.model.layout.digest:
+        return "its layout is not the model's: another set of tensors, names, shapes or dtypes"
+    size = sum(piece.bytes for piece in answer.shards)
+    if question.model is not None and size != question.model.bytes:
+        return f"it has {size} bytes, and the model has {question.model.bytes}"
+    expected = [end - begin for begin, end in cut(size, question.shard_bytes)]
+    if [piece.bytes for piece in answer.shards] != expected:
+        return f"it is not cut into shards of {question.shard_bytes} bytes"
+    for shard, piece in enumerate(answer.shards):
+        if piece.subject != update_piece(answer.run, answer.round, answer.cluster, answer.attempt, shard):
+            return f"shard {shard} names bytes that are not this cluster's own"
+    return None
+
+
+def weighted_mean(answers: tuple[Contributed | Evaluated, ...]) -> Metrics:
+    """Each metric's mean over those who reported it, weighted by their examples.
+
+    McMahan et al. 2017, section 2: the federated objective is the mean over examples, not over clusters.
+    """
+    names = sorted({name for answer in answers for name in answer.metrics})
+    means = {}
+    for name in names:
+        told = [(answer.metrics[name], answer.weight) for answer in answers if name in answer.metrics]
+        means[name] = sum(value * weight for value, weight in told) / sum(weight for _, weight in told)
+    return means
