@@ -9,12 +9,12 @@ server, can be permitted per subject, and is served by a mirror where there is o
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import TypeVar
 
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
-from nats.js import JetStreamContext
 
 from fedplane.runtime.errors import Corrupt
 from fedplane.runtime.nats.connection import BULK_PENDING_BYTES, Patience, connect, door
@@ -23,16 +23,21 @@ from fedplane.schemas.models import Piece
 
 __all__ = ["NatsBulk"]
 
+T = TypeVar("T")
+
 WRITE_WINDOW_CHUNKS = 16
 """16 chunks of 1 MB cover 200 MB/s at a round trip of 50 ms (measured); more only fills buffers."""
 
 READ_WINDOW_CHUNKS = 8
 
-CHUNK_SECONDS = 10.0
-"""How long one chunk may take: a megabyte on a line of one megabit a second."""
+CHUNK_SECONDS = 60.0
+"""How long one chunk may take: a whole window of them on a line of two megabits a second."""
 
 CHUNK_ATTEMPTS_MAX = 6
-"""A server that is gone for a minute is found again; one that is gone for longer ends the transfer."""
+"""A chunk is asked for again when its time is up, or at once when the connection was made anew: then no answer can come any more."""
+
+LOST_SECONDS = 0.25
+"""How often to look whether the connection was made anew."""
 
 
 class NatsBulk:
@@ -47,26 +52,26 @@ class NatsBulk:
         """See `Bulk.write`."""
         digest = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
         piece = Piece(subject=subject, bytes=len(data), chunk_bytes=chunk_bytes, digest=digest)
-        jetstream = await self._jetstream()
+        connection = await self._connected()
         window = asyncio.Semaphore(WRITE_WINDOW_CHUNKS)
 
         async def put(chunk: int) -> None:
             async with window:
-                await _put(jetstream, f"{subject}.{chunk}", bytes(data[chunk * chunk_bytes : (chunk + 1) * chunk_bytes]))
+                await _put(connection, f"{subject}.{chunk}", bytes(data[chunk * chunk_bytes : (chunk + 1) * chunk_bytes]))
 
         await _all_or_first_failure([put(chunk) for chunk in range(piece.chunks)])
         return piece
 
     async def read(self, piece: Piece) -> AsyncIterator[tuple[int, memoryview]]:
         """See `Bulk.read`."""
-        jetstream = await self._jetstream()
+        connection = await self._connected()
         digest = hashlib.sha256()
         coming: dict[int, asyncio.Task[bytes]] = {}
         try:
             for chunk in range(piece.chunks):
                 for ahead in range(chunk, min(chunk + READ_WINDOW_CHUNKS, piece.chunks)):
                     if ahead not in coming:
-                        coming[ahead] = asyncio.create_task(_get(jetstream, f"{piece.subject}.{ahead}"))
+                        coming[ahead] = asyncio.create_task(_get(connection, f"{piece.subject}.{ahead}"))
                 part = await coming[chunk]
                 digest.update(part)
                 yield chunk * piece.chunk_bytes, memoryview(part)
@@ -80,47 +85,59 @@ class NatsBulk:
     async def purge(self, pattern: str) -> None:
         """See `Bulk.purge`."""
         with door(f"purge {pattern}"):
-            await (await self._jetstream()).purge_stream(BULK, subject=pattern)
+            await (await self._connected()).jetstream().purge_stream(BULK, subject=pattern)
 
     async def close(self) -> None:
         """End the connection, if there is one."""
         if self._connection is not None:
             await self._connection.close()
 
-    async def _jetstream(self) -> JetStreamContext:
+    async def _connected(self) -> Client:
         async with self._connecting:
             if self._connection is None:
                 self._connection = await connect(*self._where)
-            return self._connection.jetstream()
+            return self._connection
 
 
-async def _put(jetstream: JetStreamContext, subject: str, chunk: bytes) -> None:
+async def _put(connection: Client, subject: str, chunk: bytes) -> None:
+    jetstream = connection.jetstream()
     with door(f"store {subject}"):
-        for attempt in range(1, CHUNK_ATTEMPTS_MAX + 1):
-            try:
-                await jetstream.publish(subject, chunk, CHUNK_SECONDS)
-            except nats.js.errors.APIError:
-                raise
-            except (nats.errors.Error, nats.js.errors.Error):
-                if attempt == CHUNK_ATTEMPTS_MAX:
-                    raise
-                await asyncio.sleep(0.2 * attempt)
-            else:
-                return
+        await _insist(connection, lambda: jetstream.publish(subject, chunk, CHUNK_SECONDS))
 
 
-async def _get(jetstream: JetStreamContext, subject: str) -> bytes:
+async def _get(connection: Client, subject: str) -> bytes:
+    jetstream = connection.jetstream(timeout=CHUNK_SECONDS)
     with door(f"read {subject}"):
-        for attempt in range(1, CHUNK_ATTEMPTS_MAX + 1):
-            try:
-                return (await jetstream.get_msg(BULK, subject=subject, direct=True)).data or b""
-            except nats.js.errors.NotFoundError as error:
-                raise Corrupt(f"{subject} is missing") from error
-            except (nats.errors.Error, nats.js.errors.Error):
-                if attempt == CHUNK_ATTEMPTS_MAX:
-                    raise
-                await asyncio.sleep(0.2 * attempt)
+        try:
+            message = await _insist(connection, lambda: jetstream.get_msg(BULK, subject=subject, direct=True))
+        except nats.js.errors.NotFoundError as error:
+            raise Corrupt(f"{subject} is missing") from error
+    return message.data or b""
+
+
+async def _insist(connection: Client, request: Callable[[], Coroutine[None, None, T]]) -> T:
+    """The answer to a request that may be repeated: it is, when it or its answer was lost. JetStream's refusals are answers."""
+    for attempt in range(1, CHUNK_ATTEMPTS_MAX + 1):
+        try:
+            return await _while_connected(connection, request())
+        except nats.js.errors.APIError:
+            raise
+        except (nats.errors.Error, nats.js.errors.Error):
+            if attempt == CHUNK_ATTEMPTS_MAX:
+                raise
+            await asyncio.sleep(0.2 * attempt)
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+async def _while_connected(connection: Client, request: Coroutine[None, None, T]) -> T:
+    made, task = connection.stats["reconnects"], asyncio.create_task(request)
+    try:
+        while not (await asyncio.wait({task}, timeout=LOST_SECONDS))[0]:
+            if connection.stats["reconnects"] != made:
+                raise nats.errors.StaleConnectionError
+        return task.result()
+    finally:
+        task.cancel()
 
 
 async def _all_or_first_failure(transfers: list[Coroutine[None, None, None]]) -> None:

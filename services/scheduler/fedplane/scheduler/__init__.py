@@ -1,0 +1,1 @@
+"""The scheduler: which clusters take part in a run, and why the others do not."""

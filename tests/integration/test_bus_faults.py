@@ -1,0 +1,140 @@
+"""The bus when things go wrong: a server that is killed, a store that is full, nobody there at all."""
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from conftest import NatsServer
+
+from fedplane.runtime.errors import BusFull, Unreachable
+from fedplane.runtime.nats import Limits, Patience, open_bus
+from fedplane.schemas.facts import Declined, Expired
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def declined(number: int, message: str = "no") -> Declined:
+    return Declined(run="r-1", round=number, cluster="a", at=NOW, reason="test", message=message)
+
+
+async def test_a_reader_misses_nothing_and_repeats_nothing_while_the_server_is_killed_again_and_again(nats_server: NatsServer) -> None:
+    heard: list[int] = []
+    async with open_bus(nats_server.url, name="test", source="/test", limits=Limits()) as bus:
+
+        async def read() -> None:
+            async for batch in bus.log.tail([Declined.pattern()]):
+                heard.extend(record.fact.round for record in batch.records if isinstance(record.fact, Declined))
+
+        async def write() -> None:
+            for number in range(200):
+                while True:
+                    try:
+                        await bus.log.state(declined(number))
+                        break
+                    except Unreachable:
+                        continue
+
+        async def kill() -> None:
+            for _ in range(3):
+                await asyncio.sleep(0.3)
+                nats_server.kill()
+                await asyncio.sleep(0.2)
+                nats_server.start()
+
+        reading = asyncio.create_task(read())
+        await asyncio.wait_for(asyncio.gather(write(), kill()), 60)
+        async with asyncio.timeout(20):
+            while len(heard) < 200:
+                await asyncio.sleep(0.05)
+        reading.cancel()
+
+    assert heard == list(range(200))
+
+
+async def test_bytes_arrive_whole_although_the_server_is_killed_in_mid_transfer(nats_server: NatsServer) -> None:
+    data = bytes(range(256)) * 40_000
+    async with open_bus(nats_server.url, name="test", source="/test", limits=Limits()) as bus:
+
+        async def kill() -> None:
+            await asyncio.sleep(0.01)
+            nats_server.kill()
+            nats_server.start()
+
+        piece, _ = await asyncio.gather(bus.bulk.write("bulk.fed.v1.r-1.1.update.a.x.0", memoryview(data), 16_000), kill())
+        read = bytearray(len(data))
+
+        async def fetch() -> None:
+            async for offset, chunk in bus.bulk.read(piece):
+                read[offset : offset + len(chunk)] = chunk
+
+        await asyncio.gather(fetch(), kill())
+
+    assert bytes(read) == data
+
+
+async def test_a_timer_fires_although_the_server_was_down_at_its_time(nats_server: NatsServer) -> None:
+    expired = Expired(run="r-1", round=1, at=NOW)
+    async with open_bus(nats_server.url, name="test", source="/test", limits=Limits(lease_seconds=1)) as bus:
+        await bus.timers.remind(expired, datetime.now(UTC) + timedelta(seconds=1))
+        nats_server.kill()
+        await asyncio.sleep(1.5)
+        nats_server.start()
+        keeping = asyncio.create_task(bus.timers.keep())
+        async with asyncio.timeout(20):
+            while await _read(bus, expired.subject) is None:
+                await asyncio.sleep(0.1)
+        keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
+
+
+async def _read(bus, subject):
+    with contextlib.suppress(Unreachable):
+        return await bus.log.read(subject)
+    return None
+
+
+async def test_a_full_log_refuses_more_with_a_clear_error_and_keeps_what_it_has(nats_server: NatsServer) -> None:
+    async with open_bus(nats_server.url, name="test", source="/test", limits=Limits(log_bytes=10_000)) as bus:
+        stated = 0
+        with pytest.raises(BusFull, match="the log is full; purge ended runs or raise its limit"):
+            for number in range(100):
+                await bus.log.state(declined(number, "x" * 500))
+                stated += 1
+
+        assert 5 < stated < 20
+        assert [(await bus.log.read(declined(number).subject)) is not None for number in range(stated)] == [True] * stated
+        assert await bus.log.read(declined(stated).subject) is None
+
+
+async def test_a_full_bulk_stream_refuses_bytes_and_the_log_goes_on(nats_server: NatsServer) -> None:
+    async with open_bus(nats_server.url, name="test", source="/test", limits=Limits(bulk_bytes=100_000)) as bus:
+        with pytest.raises(BusFull, match="free disk space or raise"):
+            await bus.bulk.write("bulk.fed.v1.r-1.1.update.a.x.0", memoryview(bytes(200_000)), 10_000)
+        outcome = await bus.log.state(declined(1))
+
+    assert outcome.mine
+
+
+async def test_a_server_without_room_for_the_streams_says_so(tmp_path) -> None:
+    server = NatsServer(tmp_path / "small", options=", max_file_store: 1MB")
+    server.start()
+    try:
+        with pytest.raises(BusFull, match="declare stream LOG"):
+            async with open_bus(server.url, name="test", source="/test", limits=Limits()):
+                pass
+    finally:
+        server.stop()
+
+
+async def test_nobody_there_is_an_error_that_names_the_address() -> None:
+    with pytest.raises(Unreachable, match=r"no NATS server answered at nats://127.0.0.1:1 within 0.5 s"):
+        async with open_bus("nats://127.0.0.1:1", name="test", source="/test", patience=Patience(connect_seconds=0.5)):
+            pass
+
+
+async def test_streams_that_nobody_declares_are_an_error_that_says_what_is_missing(nats_server: NatsServer) -> None:
+    with pytest.raises(Unreachable, match="no stream KV_runs|no stream LOG"):
+        async with open_bus(nats_server.url, name="test", source="/test", patience=Patience(connect_seconds=0.5)):
+            pass

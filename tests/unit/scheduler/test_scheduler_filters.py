@@ -1,0 +1,195 @@
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from fedplane.scheduler import fleet
+from fedplane.scheduler.filters import CLUSTER_SET_LABEL, FILTERS, MESSAGE_CHARACTERS_MAX, refusal
+from fedplane.schemas.facts import Advertised
+from fedplane.schemas.models import Refused
+from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+def resource(**spec):
+    return FederatedLearning.model_validate({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "r"}, "spec": spec})
+
+
+def placed_by(*predicates, **placement):
+    selectors = [{"requiredClusterSelector": predicate} for predicate in predicates]
+    return resource(data={"claim": "data"}, client={"placement": {"predicates": selectors, **placement}})
+
+
+def cluster(**advertised):
+    said = {"at": NOON, "cluster": "a", "lease_seconds": 15, "claims": {"r.client-data": "/data", "data": "/data"}} | advertised
+    return fleet.fold({}, Advertised(**said))["a"]
+
+
+def expression(kind, key, operator, *values):
+    return {f"{kind}Selector": {"matchExpressions": [{"key": key, "operator": operator, "values": values}]}}
+
+
+def test_a_cluster_that_has_the_data_passes_a_run_that_asks_for_nothing_else():
+    assert refusal(resource(), cluster(), NOON) is None
+
+
+@pytest.mark.parametrize(
+    ("run", "offered", "reason", "message"),
+    [
+        (
+            resource(),
+            cluster(at=(NOON - timedelta(seconds=20)).astimezone(timezone(timedelta(hours=2)))),
+            "availability",
+            "has not been heard of since its lease lapsed at 2026-01-02T11:59:55Z; is its collaborator running?",
+        ),
+        (
+            resource(framework="openfl"),
+            cluster(frameworks=("flower", "other")),
+            "framework",
+            "runs flower, other, the run asks for openfl",
+        ),
+        (
+            resource(),
+            cluster(claims={}),
+            "data",
+            "does not advertise the claim r.client-data; its value has to say where the data is",
+        ),
+        (
+            resource(),
+            cluster(claims={"r.client-data": ""}),
+            "data",
+            "advertises the claim r.client-data without a value; its value has to say where the data is",
+        ),
+        (
+            resource(data={"claim": "data", "requiredClaims": ["consent", "data", "ethics"]}),
+            cluster(),
+            "claims",
+            "does not advertise consent, ethics; the run requires these claims",
+        ),
+        (
+            placed_by(clusterSets=["eu", "us"]),
+            cluster(labels={CLUSTER_SET_LABEL: "asia"}),
+            "sets",
+            "is in the cluster set asia, the placement allows eu, us",
+        ),
+        (
+            resource(resources={"requests": {"cpu": "4"}}),
+            cluster(allocatable={"cpu": "2"}),
+            "cpu",
+            "advertises 2 CPU, the run asks for 4",
+        ),
+        (
+            resource(resources={"requests": {"memory": "8Gi"}}),
+            cluster(allocatable={"cpu": "2"}),
+            "memory",
+            "advertises no memory, the run asks for 8Gi",
+        ),
+    ],
+)
+def test_a_refusal_says_which_filter_was_violated_and_what_to_mend(run, offered, reason, message):
+    assert refusal(run, offered, NOON) == Refused(cluster="a", reason=reason, message=message)
+
+
+def test_the_first_violated_filter_is_the_reason():
+    hopeless = resource(
+        framework="openfl",
+        data={"requiredClaims": ["consent"]},
+        client={"placement": {"clusterSets": ["eu"], "predicates": [{"requiredClusterSelector": expression("label", "gpu", "Exists")}]}},
+        resources={"requests": {"cpu": "4", "memory": "1Gi"}},
+    )
+    mended = [
+        {"at": NOON},
+        {"frameworks": ("openfl",)},
+        {"claims": {"r.client-data": "/data"}},
+        {"claims": {"r.client-data": "/data", "consent": "yes"}},
+        {"labels": {CLUSTER_SET_LABEL: "eu"}},
+        {"labels": {CLUSTER_SET_LABEL: "eu", "gpu": "a"}},
+        {"allocatable": {"cpu": "4"}},
+    ]
+    offered = {"at": NOON - timedelta(minutes=1), "frameworks": ("flower",), "claims": {}}
+    reasons = [refusal(hopeless, cluster(**offered), NOON).reason]
+    for better in mended:
+        offered |= better
+        reasons.append(refusal(hopeless, cluster(**offered), NOON).reason)
+
+    assert reasons == [reason for reason, _ in FILTERS]
+
+
+@pytest.mark.parametrize(
+    ("run", "offered"),
+    [
+        (resource(framework="flower"), cluster(frameworks=())),
+        (resource(framework="flower"), cluster(frameworks=("openfl", "flower"))),
+        (resource(resources={"requests": {"cpu": "1500m", "memory": "1Gi"}}), cluster(allocatable={"cpu": "1.5", "memory": "1073741824"})),
+        (placed_by(clusterSets=["global"]), cluster(labels={CLUSTER_SET_LABEL: "asia"})),
+        (placed_by(clusterSets=["eu", "default"]), cluster()),
+        (placed_by(clusterSets=["eu"]), cluster(labels={CLUSTER_SET_LABEL: "eu"})),
+    ],
+)
+def test_a_cluster_passes_with_exactly_what_is_asked_for(run, offered):
+    assert refusal(run, offered, NOON) is None
+
+
+@pytest.mark.parametrize("kind", ["label", "claim"])
+@pytest.mark.parametrize(
+    ("operator", "values", "passing"),
+    [
+        ("In", ["x", "y"], ["x", "y"]),
+        ("NotIn", ["x", "y"], ["z", None]),
+        ("Exists", [], ["x", "y", "z"]),
+        ("DoesNotExist", [], [None]),
+    ],
+)
+def test_operators_mean_what_they_mean_in_kubernetes(kind, operator, values, passing):
+    run = placed_by(expression(kind, "key", operator, *values))
+
+    def holding(value):
+        held = {} if value is None else {"key": value}
+        return cluster(labels=held) if kind == "label" else cluster(claims={"data": "/data", **held})
+
+    assert [value for value in ("x", "y", "z", None) if refusal(run, holding(value), NOON) is None] == passing
+
+
+def test_within_a_predicate_everything_must_hold():
+    run = placed_by({"labelSelector": {"matchLabels": {"zone": "north", "gpu": "a"}}, **expression("claim", "consent", "In", "yes")})
+    claims = {"data": "/data", "consent": "yes"}
+
+    assert refusal(run, cluster(labels={"zone": "north", "gpu": "a"}, claims=claims), NOON) is None
+    assert [
+        refusal(run, offered, NOON).message
+        for offered in (cluster(labels={"zone": "north", "gpu": "b"}, claims=claims), cluster(labels={"zone": "north", "gpu": "a"}))
+    ] == [
+        "satisfies no predicate of the placement: predicate 1 asks for label gpu In (a), and it is 'b'",
+        "satisfies no predicate of the placement: predicate 1 asks for claim consent In (yes), and it is absent",
+    ]
+
+
+def test_one_satisfied_predicate_is_enough_and_a_refusal_tells_why_each_one_is_not():
+    run = placed_by(expression("label", "gpu", "Exists"), {"labelSelector": {"matchLabels": {"zone": "north"}}})
+
+    assert refusal(run, cluster(labels={"zone": "north"}), NOON) is None
+    assert refusal(run, cluster(labels={"zone": "south"}), NOON).message == (
+        "satisfies no predicate of the placement: "
+        "predicate 1 asks for label gpu Exists, and it is absent; predicate 2 asks for label zone In (north), and it is 'south'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("selector", "name"),
+    [
+        ({"celSelector": {"celExpressions": ["true"]}}, "celSelector"),
+        ({"labelSelector": {"matchFields": []}}, "matchFields"),
+        ({"claimSelector": {"matchLabels": {}}}, "matchLabels"),
+    ],
+)
+def test_a_part_of_a_selector_that_is_not_known_refuses_instead_of_being_ignored(selector, name):
+    assert refusal(placed_by(selector), cluster(), NOON).message == (
+        f"satisfies no predicate of the placement: predicate 1 uses {name}, "
+        "which this scheduler cannot evaluate (it knows labelSelector and claimSelector)"
+    )
+
+
+def test_a_message_is_cut_where_it_becomes_unreadable():
+    message = refusal(placed_by(expression("label", "zone", "In", "n" * 1000)), cluster(), NOON).message
+
+    assert (len(message), message[-1]) == (MESSAGE_CHARACTERS_MAX, "…")
