@@ -1,0 +1,159 @@
+"""A whole federation in one process: every service's own code on one bus, and an app that is a few lines of numpy."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from fedplane.aggregator.main import aggregate
+from fedplane.aggregator.settings import AggregatorSettings
+from fedplane.collaborator.main import collaborate
+from fedplane.collaborator.settings import CollaboratorSettings
+from fedplane.runtime.errors import AppFailed
+from fedplane.runtime.ports import Bus
+from fedplane.runtime.replica import Replica
+from fedplane.scheduler.runs import Scheduler
+from fedplane.schemas.facts import Cancelled, Completed, Fact, Failed, Submitted, all_facts_of
+from fedplane.schemas.models import Model
+from fedplane.schemas.names import run_id
+from fedplane.schemas.resources import FederatedLearning
+from fedplane.status.phases import Phases
+from fedplane.status.showing import Showing
+
+TINY = {"w": (7, 5), "b": (3,)}
+
+
+@dataclass
+class Answer:
+    weight: float
+    metrics: dict[str, float]
+    configuration: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class NumpyApp:
+    """Moves every weight towards the cluster's own target; what it does depends on the model, the round and the cluster alone."""
+
+    trouble: str | None = None
+
+    async def ask(self, directory: Path, deadline: datetime) -> Answer:
+        asked = json.loads((directory / "invitation.json").read_text())
+        position = asked["position"] + 1
+        if asked["task"] == "initialize":
+            random = np.random.default_rng(0)
+            save_file(
+                {name: random.standard_normal(shape).astype(np.float32) for name, shape in TINY.items()}, directory / "update.safetensors"
+            )
+            return Answer(1, {}, {"lr": 0.5})
+        model = load_file(directory / "model.safetensors")
+        if self.trouble == "raises":
+            raise AppFailed("app-raised", "the app raised ZeroDivisionError", "Traceback: ...")
+        if self.trouble == "hangs":
+            await asyncio.sleep(3600)
+        loss = float(sum(np.square(values - position).sum() for values in model.values()))
+        if asked["task"] == "evaluate":
+            return Answer(position * 10, {"loss": loss})
+        lr = asked["configuration"]["lr"]
+        moved = {name: (values - np.float32(lr / 3) * (values - np.float32(position))) for name, values in model.items()}
+        if self.trouble == "NaN":
+            moved["b"][1] = np.nan
+        if self.trouble == "wrong shapes":
+            moved["b"] = moved["b"][:2]
+        save_file(moved, directory / "update.safetensors")
+        return Answer(position * 10, {"loss": loss})
+
+    async def close(self) -> None:
+        pass
+
+
+def learning(name: str = "tiny", **spec: Any) -> FederatedLearning:
+    spec = {"framework": "flower", "server": {"rounds": 2, "minAvailableClients": 3}, "data": {"claim": "data"}, **spec}
+    metadata = {"name": name, "uid": "0123456789", "annotations": {"fedplane.io/app": "app"}}
+    return FederatedLearning.model_validate(
+        {"apiVersion": "federation-ai.open-cluster-management.io/v1alpha1", "kind": "FederatedLearning", "metadata": metadata, "spec": spec}
+    )
+
+
+async def submit(bus: Bus, resource: FederatedLearning) -> str:
+    run = run_id(resource.metadata.name, resource.metadata.uid)
+    await bus.log.state(Submitted(run=run, at=datetime.now(UTC), resource=resource))
+    return run
+
+
+async def ended(bus: Bus, run: str, seconds: float = 30) -> list[Fact]:
+    """All facts of a run, once it has ended."""
+    facts: list[Fact] = []
+    async with asyncio.timeout(seconds):
+        async for batch in bus.log.tail([all_facts_of(run)]):
+            facts += [record.fact for record in batch.records]
+            if any(isinstance(fact, Completed | Failed | Cancelled) for fact in facts):
+                return facts
+    raise AssertionError("the log ended")
+
+
+async def model_bytes(bus: Bus, model: Model) -> bytes:
+    out = b""
+    for piece in (model.layout, *model.shards):
+        async for _, chunk in bus.bulk.read(piece):
+            out += bytes(chunk)
+    return out
+
+
+@dataclass
+class Federation:
+    """Services as tasks, by name, so that a test can kill one and start it again."""
+
+    bus: Bus
+    workdir: Path
+    apps: dict[str, NumpyApp]
+    shard_bytes: int = 64
+    running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    def start(self, name: str) -> None:
+        role, _, which = name.partition(" ")
+        body = {
+            "scheduler": lambda: Replica(Scheduler(0.05), self.bus.log).run(),
+            "status": lambda: Replica(Phases(100), self.bus.log, perform=Showing(self.bus.views)).run(),
+            "aggregator": lambda: aggregate(self.bus, AggregatorSettings(shard_bytes=self.shard_bytes, chunk_bytes=16)),
+            "collaborator": lambda: self._collaborate(which),
+        }[role]
+        self.running[name] = asyncio.create_task(body(), name=name)
+
+    async def _collaborate(self, cluster: str) -> None:
+        settings = CollaboratorSettings(
+            cluster=cluster, claims={"data": f"/{cluster}"}, cpu="1", memory="1Gi", workdir=self.workdir / cluster, lease_seconds=5
+        )
+        await collaborate(self.bus, settings, lambda framework, directory, workdir: self.apps[cluster])
+
+    async def kill(self, name: str) -> None:
+        task = self.running.pop(name)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    def check(self) -> None:
+        """Raise what a service died of."""
+        for task in self.running.values():
+            if task.done():
+                task.result()
+
+
+@asynccontextmanager
+async def federation(bus: Bus, workdir: Path, clusters: str = "abc", **trouble: str) -> AsyncIterator[Federation]:
+    it = Federation(bus, workdir, {cluster: NumpyApp(trouble.get(cluster)) for cluster in clusters})
+    for name in ("scheduler", "status", "aggregator 1", "aggregator 2", *(f"collaborator {cluster}" for cluster in clusters)):
+        it.start(name)
+    try:
+        yield it
+        it.check()
+    finally:
+        for name in list(it.running):
+            await it.kill(name)
