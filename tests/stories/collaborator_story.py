@@ -37,10 +37,12 @@ class PlayedApp:
     app: Path
     work: Work
     asked: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
     closed: bool = False
 
     async def ask(self, directory: Path, deadline_seconds: float) -> Answer:
         self.asked.append(directory.name)
+        self.seconds.append(deadline_seconds)
         return await self.work(directory)
 
     async def close(self) -> None:
