@@ -1,6 +1,7 @@
 """What tests stand on: a real nats-server on loopback, with its own store, as a user's would be."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -9,8 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 READY_SECONDS = 10
+
+settings.register_profile("patient", deadline=None)  # a busy machine makes an example slow, not wrong
+if "CI" not in os.environ:  # there, hypothesis has a profile of its own: the same examples every time
+    settings.load_profile("patient")
 
 
 @dataclass

@@ -33,7 +33,7 @@ async def test_a_reader_misses_nothing_and_repeats_nothing_while_the_server_is_k
                         await bus.log.state(declined(number))
                         break
                     except Unreachable:
-                        continue
+                        continue  # the server is down: whoever states a fact tries again
 
         async def kill() -> None:
             for _ in range(3):
@@ -82,8 +82,9 @@ async def test_a_timer_fires_although_the_server_was_down_at_its_time(nats_serve
         nats_server.start()
         keeping = asyncio.create_task(bus.timers.keep())
         async with asyncio.timeout(20):
-            while await _read(bus, expired.subject) is None:
+            while (fired := await _read(bus, expired.subject)) is None:
                 await asyncio.sleep(0.1)
+        assert fired.fact == expired
         keeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await keeping

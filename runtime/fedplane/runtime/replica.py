@@ -24,6 +24,7 @@ import structlog
 
 from fedplane.runtime.errors import BusError
 from fedplane.runtime.ports import Batch, Fence, Log, Recorded, Stated, Timers, Work
+from fedplane.runtime.telemetry import traceparent_of
 from fedplane.schemas.facts import Fact
 
 __all__ = ["Action", "Core", "Offer", "Perform", "Remind", "Replica", "State"]
@@ -35,6 +36,9 @@ STATED_AT_ONCE_MAX = 64
 
 REMEMBERED_MAX = 100_000
 """How many carried-out actions are remembered. Forgetting one costs a refused publication, nothing else."""
+
+TURNS_MAX = 16
+"""How many batches may wait for a decision; readers wait when deciding is slower than reading."""
 
 RETRY_SECONDS = 1.0
 """How long to wait before deciding again when the bus failed: the server needs about that to restart."""
@@ -112,7 +116,6 @@ class Replica(Generic[S]):
         work: Work | None = None,
         perform: Callable[[object], Awaitable[None]] | None = None,
         stated: Callable[[Stated], None] = lambda outcome: None,
-        traceparent_of: Callable[[Action], str | None] = lambda action: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.core = core
@@ -121,7 +124,6 @@ class Replica(Generic[S]):
         self.work = work
         self.perform = perform
         self.stated = stated
-        self.traceparent_of = traceparent_of
         self.clock = clock
         self.state = core.initial()
         self.live = asyncio.Event()
@@ -129,35 +131,35 @@ class Replica(Generic[S]):
         self._behind = len(core.patterns)
         self._carried_out: dict[Hashable, None] = {}
         self._effects: set[asyncio.Task[None]] = set()
+        self._turns: asyncio.Queue[Batch] = asyncio.Queue(TURNS_MAX)
         self._logger = structlog.get_logger(core=type(core).__name__)
 
     async def run(self) -> None:
         """Read, decide and act until cancelled."""
-        turns: asyncio.Queue[Batch] = asyncio.Queue(maxsize=16)  # readers wait when deciding is slower than reading
         async with asyncio.TaskGroup() as tasks:
             for patterns in self.core.patterns:
-                tasks.create_task(self._read(self.log.tail(patterns), turns))
+                tasks.create_task(self._read(self.log.tail(patterns)))
             try:
-                await self._decide_for_ever(turns)
+                await self._decide_for_ever()
             finally:
                 for effect in self._effects:
                     effect.cancel()
 
-    async def _read(self, batches: AsyncIterator[Batch], turns: asyncio.Queue[Batch]) -> None:
+    async def _read(self, batches: AsyncIterator[Batch]) -> None:
         live = False
         async for batch in batches:
             live, was_live = live or batch.live, live
-            await turns.put(Batch(batch.records, live and not was_live))
+            await self._turns.put(Batch(batch.records, live and not was_live))
 
-    async def _decide_for_ever(self, turns: asyncio.Queue[Batch]) -> None:
+    async def _decide_for_ever(self) -> None:
         failed = False
         while True:
             try:
                 async with asyncio.timeout(RETRY_SECONDS if failed else self.core.tick_seconds):
-                    batch = await turns.get()
+                    batch = await self._turns.get()
                 await self._absorb(batch)
-                while not turns.empty():
-                    await self._absorb(turns.get_nowait())
+                while not self._turns.empty():
+                    await self._absorb(self._turns.get_nowait())
             except TimeoutError:
                 pass  # time has passed: that alone may change what is to be done
             self._raise_failed_effects()
@@ -191,24 +193,29 @@ class Replica(Generic[S]):
         return succeeded
 
     async def _act(self, action: Action) -> None:
-        traceparent = self.traceparent_of(action)
         match action:
             case State(fact, fence):
-                self.stated(await self.log.state(fact, fence=fence, traceparent=traceparent))
+                self.stated(await self.log.state(fact, fence=fence, traceparent=traceparent_of(fact)))
             case Remind(fact, when):
                 assert self.timers is not None, f"{type(self.core).__name__} sets timers, but none were given to its replica"
-                await self.timers.remind(fact, when, traceparent)
+                await self.timers.remind(fact, when, traceparent_of(fact))
             case Offer(subject):
                 assert self.work is not None, f"{type(self.core).__name__} offers work, but no queue was given to its replica"
-                await self.work.offer(subject, traceparent)
+                await self.work.offer(subject)
             case Perform(key, effect):
                 assert self.perform is not None, f"{type(self.core).__name__} has effects, but its replica cannot perform any"
                 task = asyncio.create_task(self._perform(effect), name=str(key))
                 self._effects.add(task)
+                task.add_done_callback(self._wake)
 
     async def _perform(self, effect: object) -> None:
         assert self.perform is not None
         await self.perform(effect)
+
+    def _wake(self, effect: asyncio.Task[None]) -> None:
+        """An effect is over: look at it now. If there are turns waiting, that happens anyway."""
+        if not self._turns.full():
+            self._turns.put_nowait(Batch((), live=False))
 
     def _raise_failed_effects(self) -> None:
         for task in [task for task in self._effects if task.done()]:

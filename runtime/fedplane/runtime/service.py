@@ -15,11 +15,15 @@ import structlog
 import uvloop
 
 from fedplane.runtime import telemetry
-from fedplane.runtime.errors import FedplaneError, Unreachable
+from fedplane.runtime.errors import FedplaneError, Unavailable, Unreachable
 from fedplane.runtime.nats import Limits, NatsBus, open_bus
 from fedplane.runtime.settings import ServiceSettings
 
 __all__ = ["EXIT_FAILED", "EXIT_UNREACHABLE", "configure_logs", "serve"]
+
+END_SECONDS = 2.0
+END_ATTEMPTS_MAX = 4
+"""A service that does not end gets two seconds, four times: less than any supervisor waits before it kills."""
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 3
@@ -51,12 +55,35 @@ async def _until_ended(name: str, settings: ServiceSettings, body: Callable[[Nat
     async with open_bus(settings.nats_url, name=f"{name} {settings.replica}", source=source, limits=limits) as bus:
         structlog.get_logger().info("ready")
         running = asyncio.ensure_future(body(bus))
+        told = asyncio.Event()
         for ending in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(ending, running.cancel)
-        try:
-            await running
-        except asyncio.CancelledError:
+            asyncio.get_running_loop().add_signal_handler(ending, told.set)
+        waiting = asyncio.create_task(told.wait())
+        await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if told.is_set():
+            await _end(running)
             structlog.get_logger().info("ended")
+        else:
+            waiting.cancel()
+            running.result()
+
+
+async def _end(running: asyncio.Future[None]) -> None:
+    """Cancel the service, and again whatever of it did not hear.
+
+    Until Python 3.12, `asyncio.wait_for` forgets a cancellation that arrives together with its result, and the client library uses it.
+    """
+    running.cancel()
+    for _ in range(END_ATTEMPTS_MAX):
+        done, _ = await asyncio.wait({running}, timeout=END_SECONDS)
+        if done:
+            break
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+    else:
+        raise Unavailable(f"not ended after {END_ATTEMPTS_MAX * END_SECONDS:g} s")
+    if not running.cancelled():
+        running.result()  # it failed while it ended: for the supervisor to see
 
 
 def configure_logs(level: str) -> None:

@@ -3,10 +3,15 @@
 Each setting is `FEDPLANE_` and its name in capitals. A service adds its own by deriving from `ServiceSettings`.
 """
 
-from pydantic import Field
+import sys
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["ServiceSettings"]
+__all__ = ["EXIT_BAD_INPUT", "ServiceSettings", "read"]
+
+EXIT_BAD_INPUT = 2
 
 
 class ServiceSettings(BaseSettings):
@@ -34,3 +39,18 @@ class ServiceSettings(BaseSettings):
 
     bulk_bytes: int = Field(default=4_000_000_000, gt=0)
     """What the bulk stream may hold; see `runtime.nats.Limits`. Counts when the streams are made."""
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def read(settings: type[S]) -> S:
+    """The settings from the environment. If one is missing or wrong, say which and what is expected, and end the process."""
+    try:
+        return settings()
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            name = str(problem["loc"][0])
+            variable = name if name.isupper() else f"FEDPLANE_{name.upper()}"
+            sys.stderr.write(f"error: {variable}: {problem['msg']}\n")
+        sys.exit(EXIT_BAD_INPUT)

@@ -1,9 +1,8 @@
 """Traces: spans whose context travels with the facts, so that one round is one trace across processes and clusters.
 
-A round has no process of its own: any replica may open it and another may end it. So its root span has an identity that everybody can
-compute from
-the run and the round; every fact of the round carries it as `traceparent`, and whoever ends the round emits the span itself, from
-`opened` on.
+A run or a round has no process of its own: any replica may begin it and another may end it.
+So its root span has an identity that everybody can compute, and every fact carries that of its round or run as `traceparent`.
+Whoever ends a round or a run emits the root span itself, from its beginning on.
 Without an endpoint nothing is recorded and a span costs one function call; context is passed on all the same.
 Sources: W3C Trace Context; OpenTelemetry's messaging conventions for the names of attributes.
 """
@@ -23,7 +22,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, Status, StatusCode, TraceFlags
 
-__all__ = ["Attributes", "Spanned", "emit", "round_traceparent", "span", "start", "stop"]
+from fedplane.schemas.facts import Fact, RoundFact, RunFact
+
+__all__ = ["Attributes", "Spanned", "emit", "round_traceparent", "run_traceparent", "traceparent_of", "span", "start", "stop"]
 
 Attributes = Mapping[str, str | int | float | bool]
 
@@ -105,16 +106,24 @@ def span(
 
 
 def emit(
-    traceparent: str, name: str, begin: datetime, end: datetime, attributes: Attributes, links: Sequence[str | None], failure: str | None
+    name: str,
+    begin: datetime,
+    end: datetime,
+    *,
+    identity: str | None = None,
+    parent: str | None = None,
+    attributes: Attributes | None = None,
+    links: Sequence[str | None] = (),
+    failure: str | None = None,
 ) -> None:
-    """Record a span that is over, under an identity that others have already named as their parent."""
-    context = _read(traceparent)
-    if _provider is None or context is None:
+    """Record a span that is over. `identity` is the one under which others have already named it as their parent."""
+    if _provider is None:
         return
-    token = _identity.set((context.trace_id, context.span_id))
+    fixed = _read(identity)
+    token = _identity.set((fixed.trace_id, fixed.span_id) if fixed else None)
     try:
         done = _provider.get_tracer("fedplane").start_span(
-            name, trace.set_span_in_context(trace.INVALID_SPAN), attributes=attributes, links=_links(links), start_time=_nanoseconds(begin)
+            name, _context(parent) or Context(), attributes=attributes, links=_links(links), start_time=_nanoseconds(begin)
         )
     finally:
         _identity.reset(token)
@@ -123,9 +132,28 @@ def emit(
     done.end(_nanoseconds(end))
 
 
+def run_traceparent(run: str) -> str:
+    """The identity of a run's root span, the same wherever it is computed."""
+    return _fixed(run)
+
+
 def round_traceparent(run: str, round_: int) -> str:
     """The identity of a round's root span, the same wherever it is computed."""
-    digest = hashlib.sha256(f"{run}/{round_}".encode()).digest()
+    return _fixed(f"{run}/{round_}")
+
+
+def traceparent_of(fact: Fact) -> str | None:
+    """The context in which a fact is stated if there is no closer one: its round's, or its run's."""
+    match fact:
+        case RoundFact():
+            return round_traceparent(fact.run, fact.round)
+        case RunFact():
+            return run_traceparent(fact.run)
+    return None
+
+
+def _fixed(what: str) -> str:
+    digest = hashlib.sha256(what.encode()).digest()
     return f"00-{digest[:16].hex()}-{digest[16:24].hex()}-01"
 
 

@@ -37,7 +37,9 @@ def _model(round_: int, attempt: str) -> Model:
 
 _TERMS_A = (Term(criterion="data_locality", score=1.0, weight=1.0), Term(criterion="cpu", score=0.5, weight=0.5))
 _TERMS_B = (Term(criterion="data_locality", score=0.75, weight=1.0), Term(criterion="cpu", score=0.5, weight=0.5))
-_NO_DATA = Refused(cluster="hospital-c", reason="no-data", message="it has no claim mnist.client-data")
+_NO_DATA = Refused(
+    cluster="hospital-c", reason="data", message="does not advertise the claim mnist.client-data; its value has to say where the data is"
+)
 
 _RESOURCE = FederatedLearning.model_validate(
     {
@@ -78,9 +80,9 @@ EXAMPLES: tuple[Fact, ...] = (
         at=_at(33), run=_RUN, round=1, cluster="hospital-b", reason="app-failed", message="the app raised ValueError",
         detail="ValueError: no images in /data/mnist/1",
     ),
-    facts.Rejected(at=_at(34), run=_RUN, round=3, cluster="hospital-b", reason="not-finite", message="tensor conv1.weight has a NaN"),
+    facts.Rejected(at=_at(34), run=_RUN, round=1, cluster="hospital-b", reason="unacceptable", message="it has 8 bytes, the model 814120"),
     facts.Expired(at=_DEADLINE, run=_RUN, round=1),
-    facts.Closed(at=_at(33), run=_RUN, round=1, reason="everyone-answered"),
+    facts.Closed(at=_at(33), run=_RUN, round=1, reason="everyone answered"),
     facts.Folded(
         at=_at(34), run=_RUN, round=1, shard=0, piece=_piece(facts.model_piece(_RUN, 1, "f2", 0), 814_120), members=("hospital-a",),
         layout=_piece(facts.model_piece(_RUN, 1, "f2", "layout"), 392),
@@ -89,9 +91,9 @@ EXAMPLES: tuple[Fact, ...] = (
         at=_at(35), run=_RUN, round=1, task=Task.TRAIN, training_round=1, members=("hospital-a",), weight=1250,
         metrics={"train_loss": 0.41}, model=_model(1, "f2"),
     ),
-    facts.RoundFailed(at=_at(610), run=_RUN, round=3, reason="too-few", message="1 of 2 clusters answered before the deadline"),
+    facts.RoundFailed(at=_at(610), run=_RUN, round=3, reason="too-few", message="1 of 2 clusters answered, 2 are needed"),
     facts.Completed(at=_at(70), run=_RUN, model=_model(5, "f6"), metrics={"accuracy": 0.97}),
-    facts.Failed(at=_at(1900), run=_RUN, reason="round-failed", message="training round 2 failed 3 times, at last with 1 of 2 answers"),
+    facts.Failed(at=_at(1900), run=_RUN, reason="RoundFailed", message="training round 2 failed 3 times, at last with 1 of 2 answers"),
     facts.Cancelled(at=_at(50), run=_RUN, message="cancelled at the command line"),
     facts.Advertised(
         at=_at(-5), cluster="hospital-a", lease_seconds=15, claims={"mnist.client-data": "/data/mnist/0"},

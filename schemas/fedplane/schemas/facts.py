@@ -13,9 +13,9 @@ Rules that keep this file honest:
 import re
 from typing import Any, ClassVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from fedplane.schemas.models import Chosen, Configuration, Metrics, Model, Piece, Refused, Task
+from fedplane.schemas.models import Chosen, Configuration, Instant, Metrics, Model, Piece, Refused, Task, Weight
 from fedplane.schemas.names import Name
 from fedplane.schemas.quantities import Quantity
 from fedplane.schemas.resources import FederatedLearning
@@ -37,7 +37,7 @@ class Fact(BaseModel):
     template: ClassVar[str]
     said_by: ClassVar[str]
 
-    at: AwareDatetime
+    at: Instant
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -138,7 +138,7 @@ class Opened(RoundFact):
     training_round: int
     clusters: tuple[Name, ...]
     minimum: int
-    deadline: AwareDatetime
+    deadline: Instant
     shard_bytes: int
     chunk_bytes: int
     model: Model | None = None
@@ -159,7 +159,7 @@ class Invited(RoundFact):
     data: str
     configuration: Configuration
     run_configuration: Configuration
-    deadline: AwareDatetime
+    deadline: Instant
     shard_bytes: int
     chunk_bytes: int
     position: int = 0
@@ -179,7 +179,7 @@ class Contributed(RoundFact):
 
     cluster: Name
     attempt: str
-    weight: float = Field(gt=0, allow_inf_nan=False)
+    weight: Weight
     metrics: Metrics
     layout: Piece
     shards: tuple[Piece, ...]
@@ -194,7 +194,7 @@ class Evaluated(RoundFact):
     said_by = "collaborator"
 
     cluster: Name
-    weight: float = Field(gt=0, allow_inf_nan=False)
+    weight: Weight
     metrics: Metrics
 
 

@@ -4,10 +4,21 @@ These are the values inside facts, not facts themselves: nothing here has a subj
 """
 
 import hashlib
+import json
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from fedplane.schemas.names import Name
@@ -15,17 +26,42 @@ from fedplane.schemas.names import Name
 __all__ = [
     "Chosen",
     "Configuration",
+    "Instant",
+    "METRICS_MAX",
     "Metrics",
     "Model",
     "Piece",
     "Refused",
     "Task",
     "Term",
+    "Weight",
     "model_digest",
 ]
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 in lower-case hexadecimal."""
+
+YEARS = range(1970, 3000)
+"""Of a time on the bus. Python's calendar ends with 9999, and a deadline or lease that is added to a time must not leave it."""
+
+
+def _in_utc(given: datetime) -> datetime:
+    if given.year not in YEARS:
+        raise ValueError(f"a time is between the years {YEARS[0]} and {YEARS[-1]}")
+    return given.astimezone(UTC)
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A time, in UTC whatever zone it was given in, so that equal facts are written in the same way."""
+
+METRICS_MAX = 100
+"""How many metrics an answer may have; people look at a handful, and a fact about a thousand clusters must still travel."""
+
+CONFIGURATION_BYTES_MAX = 100_000
+"""Hyper-parameters are numbers and words. An invitation carries two of these beside a model, and all of it must fit a message."""
+
+WEIGHT_MAX = 1e15
+"""More examples than there are; a sum over all clusters stays a number that JSON can write."""
 
 
 def _said_once(given: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -35,11 +71,23 @@ def _said_once(given: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         raise PydanticCustomError("configuration", "must be true or false, a finite number, a text, or a list of those") from error
 
 
-Configuration = dict[str, Annotated[bool | int | float | str | list[bool | int | float | str], WrapValidator(_said_once)]]
+def _fitting(given: dict[str, Any]) -> dict[str, Any]:
+    size = len(json.dumps(given))
+    if size > CONFIGURATION_BYTES_MAX:
+        raise ValueError(f"has {size} bytes as JSON, and a configuration may have {CONFIGURATION_BYTES_MAX}")
+    return given
+
+
+Configuration = Annotated[
+    dict[str, Annotated[bool | int | float | str | list[bool | int | float | str], WrapValidator(_said_once)]], AfterValidator(_fitting)
+]
 """What the app is told besides the model: hyper-parameters, as frameworks' config records allow them."""
 
-Metrics = dict[str, float]
+Metrics = Annotated[dict[Annotated[str, Field(max_length=100)], float], Field(max_length=METRICS_MAX)]
 """What the app measured, by name. Finite numbers only, as in all of JSON: a metric that is not finite is left out where it arises."""
+
+Weight = Annotated[float, Field(gt=0, le=WEIGHT_MAX)]
+"""How much an answer counts: the number of examples behind it."""
 
 
 class Value(BaseModel):

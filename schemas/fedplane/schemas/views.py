@@ -9,9 +9,9 @@ Everything in it is bounded, since a view is one value in a bucket.
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from fedplane.schemas.models import Chosen, Metrics, Model, Refused, Task
+from fedplane.schemas.models import Chosen, Instant, Metrics, Model, Refused, Task
 from fedplane.schemas.names import Name
 
 __all__ = ["MESSAGE_CHARACTERS_MAX", "ROUNDS_KEPT_MAX", "Condition", "Decline", "Phase", "RoundState", "RoundView", "RunView"]
@@ -45,7 +45,7 @@ class Condition(_Shown):
     status: Literal["True", "False", "Unknown"]
     reason: str
     message: str
-    last_transition_at: AwareDatetime
+    last_transition_at: Instant
 
 
 class RoundState(StrEnum):
@@ -59,7 +59,7 @@ class RoundState(StrEnum):
 
 
 class Decline(_Shown):
-    """A cluster that could not answer its invitation, and why."""
+    """A cluster that could not answer its invitation, or whose answer does not count, and why."""
 
     cluster: Name
     reason: str
@@ -69,6 +69,7 @@ class Decline(_Shown):
 class RoundView(_Shown):
     """One round: who was asked, who answered (by a contribution or an evaluation) before it closed, what came out.
 
+    `declined` are those who could not answer, `rejected` those who did and whose answer does not count.
     `message` says why a round failed, or why it was closed.
     """
 
@@ -77,12 +78,13 @@ class RoundView(_Shown):
     training_round: int
     state: RoundState
     message: str = ""
-    opened_at: AwareDatetime
-    deadline: AwareDatetime
-    ended_at: AwareDatetime | None = None
+    opened_at: Instant
+    deadline: Instant
+    ended_at: Instant | None = None
     invited: tuple[Name, ...]
     answered: tuple[Name, ...] = ()
     declined: tuple[Decline, ...] = ()
+    rejected: tuple[Decline, ...] = ()
     metrics: Metrics = {}
 
 
@@ -102,8 +104,8 @@ class RunView(_Shown):
     failure_reason: str = ""
     conditions: tuple[Condition, ...] = ()
     sequence: int
-    submitted_at: AwareDatetime
-    phases: dict[Phase, AwareDatetime]
+    submitted_at: Instant
+    phases: dict[Phase, Instant]
     training_rounds: int
     training_rounds_done: int = 0
     round: int | None = None

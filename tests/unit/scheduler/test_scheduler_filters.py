@@ -1,3 +1,5 @@
+"""What refuses a cluster, and the sentence that says so."""
+
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest

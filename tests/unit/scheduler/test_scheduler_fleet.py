@@ -1,3 +1,5 @@
+"""What the fleet view keeps of advertisements."""
+
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 

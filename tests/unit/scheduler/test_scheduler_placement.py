@@ -1,3 +1,5 @@
+"""Who is chosen, in which order, and why the others are not."""
+
 from datetime import UTC, datetime
 
 import pytest

@@ -1,3 +1,5 @@
+"""Schedulers side by side on one log."""
+
 import asyncio
 from datetime import UTC, datetime
 

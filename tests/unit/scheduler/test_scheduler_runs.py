@@ -1,3 +1,5 @@
+"""What the scheduler makes of the log, and what it states."""
+
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -209,12 +211,3 @@ def test_a_run_of_more_clusters_than_a_message_can_name_fails_with_what_to_do():
         "1000 clusters can take part, and what is to be said of them exceeds a fact's 900000 bytes; "
         "limit them by spec.client.placement.numberOfClusters",
     )
-
-
-def test_what_is_said_of_a_placement_belongs_to_the_trace_in_which_the_run_was_submitted():
-    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    state = CORE.evolve(told(advertised("a")), Recorded(submitted(), 1, traceparent=trace))
-    (action,) = CORE.decide(state, NOON)
-
-    assert CORE.traceparent_of(state, action) == trace
-    assert CORE.traceparent_of(Runs(), action) is None

@@ -1,3 +1,5 @@
+"""What each criterion gives, by example."""
+
 from dataclasses import replace
 from datetime import UTC, datetime
 

@@ -5,10 +5,11 @@ import asyncio
 from fedplane.aggregator.folding import Folding
 from fedplane.aggregator.runs import Cut, Runs, RunsState
 from fedplane.aggregator.settings import AggregatorSettings
-from fedplane.aggregator.tracing import emit_round, traceparent_of
+from fedplane.aggregator.tracing import emit_ended
 from fedplane.runtime.ports import Bus
 from fedplane.runtime.replica import Replica
 from fedplane.runtime.service import serve
+from fedplane.runtime.settings import read
 
 __all__ = ["aggregate", "main"]
 
@@ -21,8 +22,7 @@ async def aggregate(bus: Bus, settings: AggregatorSettings) -> None:
         timers=bus.timers,
         work=bus.work,
         perform=lambda effect: folding.discard(effect),  # noqa: PLW0108 -- folding is made below, of the replica
-        stated=lambda outcome: emit_round(replica, outcome),
-        traceparent_of=lambda action: traceparent_of(replica, action),
+        stated=lambda outcome: emit_ended(replica, outcome),
     )
     folding = Folding(bus, replica)
     async with asyncio.TaskGroup() as tasks:
@@ -34,7 +34,7 @@ async def aggregate(bus: Bus, settings: AggregatorSettings) -> None:
 
 def main() -> None:
     """Run an aggregator until it is told to end."""
-    settings = AggregatorSettings()
+    settings = read(AggregatorSettings)
     serve("aggregator", settings, lambda bus: aggregate(bus, settings))
 
 

@@ -13,6 +13,7 @@ Two rules:
 What happens next is decided in `deciding`; which question comes next, in `runs`.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -33,7 +34,7 @@ from fedplane.schemas.facts import (
     update_piece,
 )
 from fedplane.schemas.layout import cut
-from fedplane.schemas.models import Metrics, Task
+from fedplane.schemas.models import METRICS_MAX, Metrics, Task
 
 __all__ = ["TRANSITIONS", "Phase", "Round", "evolve", "opened", "unacceptable", "weighted_mean"]
 
@@ -172,10 +173,13 @@ def weighted_mean(answers: tuple[Contributed | Evaluated, ...]) -> Metrics:
     """Each metric's mean over those who reported it, weighted by their examples.
 
     McMahan et al. 2017, section 2: the federated objective is the mean over examples, not over clusters.
+    A mean that is too large for a number is left out. So are names beyond the bound, since clusters may measure different things.
     """
     names = sorted({name for answer in answers for name in answer.metrics})
     means = {}
-    for name in names:
+    for name in names[:METRICS_MAX]:
         told = [(answer.metrics[name], answer.weight) for answer in answers if name in answer.metrics]
-        means[name] = sum(value * weight for value, weight in told) / sum(weight for _, weight in told)
+        mean = sum(value * weight for value, weight in told) / sum(weight for _, weight in told)
+        if math.isfinite(mean):
+            means[name] = mean
     return means

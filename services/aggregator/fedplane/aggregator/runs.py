@@ -29,7 +29,7 @@ from fedplane.schemas.facts import (
     bulk_of_round,
     run_level_facts_of,
 )
-from fedplane.schemas.models import Configuration, Metrics, Model, Task
+from fedplane.schemas.models import METRICS_MAX, Configuration, Metrics, Model, Task
 
 __all__ = ["Cut", "Discard", "Run", "Runs", "RunsState", "next_task"]
 
@@ -59,7 +59,6 @@ class Run:
     submitted: Submitted
     sequence: int
     run_level: int
-    traceparent: str | None = None
     scheduled: Scheduled | None = None
     started: bool = False
     ended: bool = False
@@ -103,7 +102,7 @@ class Runs:
         if run is None:
             if not isinstance(fact, Submitted):
                 return state
-            return {**state, fact.run: Run(fact, record.sequence, record.sequence, record.traceparent)}
+            return {**state, fact.run: Run(fact, record.sequence, record.sequence)}
         if record.sequence <= run.sequence:
             return state
         return {**state, fact.run: replace(_evolved(run, fact, record.sequence), sequence=record.sequence)}
@@ -215,13 +214,19 @@ def _after_round(run: Run, was_ended: bool) -> Run:
         return replace(run, evaluated=state.opened.training_round) if evaluation else replace(run, failures=run.failures + 1)
     assert state.aggregated is not None
     if evaluation:
-        return replace(run, evaluated=state.opened.training_round, metrics={**run.metrics, **state.aggregated.metrics})
+        return replace(run, evaluated=state.opened.training_round, metrics=_latest(run.metrics, state.aggregated.metrics))
     told = state.members[0].configuration if state.opened.task is Task.INITIALIZE and state.members else run.configuration
     superseded = (*run.superseded, run.model)[-MODELS_KEPT:] if run.model else ()
     return replace(
         run, model=state.aggregated.model, superseded=superseded, configuration=told, trained=state.opened.training_round, failures=0,
-        metrics={**run.metrics, **state.aggregated.metrics},
+        metrics=_latest(run.metrics, state.aggregated.metrics),
     )  # fmt: skip
+
+
+def _latest(before: Metrics, now: Metrics) -> Metrics:
+    """The last value of each metric; of too many, those that were measured longest ago are forgotten."""
+    kept = {**{name: value for name, value in before.items() if name not in now}, **now}
+    return dict(list(kept.items())[-METRICS_MAX:])
 
 
 def _end(run: Run, fact: Completed | Failed) -> State:

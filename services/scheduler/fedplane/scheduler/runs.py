@@ -56,7 +56,7 @@ class Unplaced:
 
     resource: FederatedLearning
     sequence: int
-    traceparent: str | None = None
+    submitted_at: datetime
     said: Waiting | None = None
 
 
@@ -117,19 +117,12 @@ class Scheduler:
                 live_runs.update(chosen.cluster for chosen in fact.participants)
         return actions
 
-    def traceparent_of(self, state: Runs, action: Action) -> str | None:
-        """The trace in which the run was submitted: what is said about its placement belongs to it."""
-        match action:
-            case State(RunFact() as fact) if fact.run in state.unplaced:
-                return state.unplaced[fact.run].traceparent
-        return None
-
 
 def _evolve_run(state: Runs, fact: RunFact, record: Recorded) -> Runs:
     run, unplaced = fact.run, state.unplaced.get(fact.run)
     match fact:
         case Submitted() if unplaced is None and run not in state.placed:
-            return replace(state, unplaced={**state.unplaced, run: Unplaced(fact.resource, record.sequence, record.traceparent)})
+            return replace(state, unplaced={**state.unplaced, run: Unplaced(fact.resource, record.sequence, fact.at)})
         case Completed() | Failed() | Cancelled():
             return replace(state, unplaced=_without(state.unplaced, run), placed=_without(state.placed, run))
     if unplaced is None:

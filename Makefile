@@ -1,0 +1,64 @@
+# Everything a person does in this tree. `make` alone lists it.
+# Needs make and Python 3.11 or newer, nothing else; to choose the Python: make PYTHON=python3.12 ...
+
+PYTHON ?= python3
+PIP_INSTALL = pip install --quiet --disable-pip-version-check
+EXAMPLE = examples/01-mnist
+
+.DEFAULT_GOAL := help
+.PHONY: help venv app demo test check lint fix schemas clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: .venv/.made ## make .venv, with fedplane and what its tests need
+
+app: $(EXAMPLE)/.venv/.made ## make the example app's own environment (PyTorch and Flower)
+
+demo: venv app ## a whole federation on this machine: train, explain, evaluate
+	@.venv/bin/fedplane demo
+
+test: venv app lint ## everything that CI runs
+	@.venv/bin/pytest --quiet
+
+check: lint ## what takes seconds: lint, format, types, style, architecture
+	@.venv/bin/pytest --quiet tests/test_*.py
+
+lint: venv
+	@.venv/bin/ruff check --quiet
+	@.venv/bin/ruff format --quiet --check
+	@.venv/bin/mypy --no-error-summary
+
+fix: venv ## let ruff mend what it can
+	@.venv/bin/ruff check --quiet --fix
+	@.venv/bin/ruff format --quiet
+
+schemas: venv ## write JSON Schemas, docs/events.md and docs/rounds.md anew
+	@.venv/bin/python -m fedplane.schemas.generate
+	@.venv/bin/python docs/draw_rounds.py
+
+clean: ## remove the environments and every cache
+	@rm -rf .venv $(EXAMPLE)/.venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# A stamp is newer than what was installed from, so a second run has nothing to do.
+
+.venv/.made: pyproject.toml
+	@$(call need_python)
+	@echo "making .venv"
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/$(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+# PyTorch by itself first: it is most of the download, and an environment that has it is not resolved anew when the app changes.
+$(EXAMPLE)/.venv/.made: $(EXAMPLE)/pyproject.toml
+	@$(call need_python)
+	@echo "making $(EXAMPLE)/.venv; PyTorch takes a while"
+	@$(PYTHON) -m venv $(EXAMPLE)/.venv
+	@$(EXAMPLE)/.venv/bin/$(PIP_INSTALL) torch==2.13.0
+	@$(EXAMPLE)/.venv/bin/$(PIP_INSTALL) --editable $(EXAMPLE)
+	@touch $@
+
+define need_python
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || \
+	{ echo "fedplane needs Python 3.11 or newer, and $(PYTHON) is none; say where one is: make PYTHON=python3.12" >&2; exit 1; }
+endef

@@ -1,0 +1,257 @@
+"""The commands that speak to a running federation. Each is its options, its help, and a few lines that join the modules that do the work.
+
+What a program wants goes to standard output; what is only for a person goes to standard error.
+"""
+
+import json
+from contextlib import aclosing
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from fedplane.cli import display, lines, requests, runs
+from fedplane.cli.connection import StateOption, UrlOption, call
+from fedplane.cli.directory import DEFAULT
+from fedplane.cli.download import save, size
+from fedplane.runtime.errors import BadInput
+from fedplane.runtime.ports import Bus
+from fedplane.schemas.envelope import write_structured
+from fedplane.schemas.facts import Cancelled, Completed, Failed
+from fedplane.schemas.views import Phase, RunView
+
+__all__ = ["cancel", "events", "explain", "get", "model", "submit", "watch"]
+
+EXIT_RUN_FAILED = 1
+
+FIRST_WORD_SECONDS = 5.0
+"""How long `submit` waits for the scheduler, which needs milliseconds: after that the person is better told than kept."""
+
+REFRESH_PER_SECOND = 4
+"""How often a picture is drawn anew though nothing happened: its clocks go on."""
+
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's id, the beginning of it, or the name of its resource (then the latest run of it).")
+]
+
+
+class Output(StrEnum):
+    """How `get` writes what it found."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+def submit(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A YAML file with one FederatedLearning; kubectl takes it, too.")],
+    wait: Annotated[bool, typer.Option(help="Wait some seconds for what the scheduler says first.")] = True,
+    url: UrlOption = None,
+    state: StateOption = DEFAULT,
+) -> None:
+    """Ask for a run.
+
+    Its id goes to standard output, what the scheduler says about it to standard error.
+
+    Example: fedplane submit mnist.yaml
+
+    In a script: RUN=$(fedplane submit mnist.yaml) && fedplane watch "$RUN"
+    """
+    resource = requests.read(file)
+
+    async def body(bus: Bus) -> None:
+        run, sequence = await runs.submit(bus, resource, _now())
+        typer.echo(run)
+        word = await runs.first_word(bus, run, sequence, FIRST_WORD_SECONDS) if wait else None
+        if word is not None:
+            typer.echo("\n".join(lines.word_lines(word)), err=True)
+        elif wait:
+            typer.echo(f"the scheduler has said nothing for {FIRST_WORD_SECONDS:g} s; the run is on the log and waits for it", err=True)
+        if isinstance(word, Failed):
+            raise typer.Exit(EXIT_RUN_FAILED)
+        typer.echo(f"`fedplane watch {run}` follows it", err=True)
+
+    call(url, state, body)
+
+
+def get(
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="One run, named as for watch; all of them if not given.")] = None,
+    output: Annotated[Output, typer.Option("--output", "-o", help="A table for people, all there is to know for programs.")] = Output.TABLE,
+    url: UrlOption = None,
+    state: StateOption = DEFAULT,
+) -> None:
+    """Show runs: their phase, how far they are, and why.
+
+    Example: fedplane get
+
+    Example: fedplane get mnist -o json
+    """
+
+    async def body(bus: Bus) -> list[RunView]:
+        return await runs.every(bus) if run is None else [await runs.view_of(bus, await runs.find(bus, run))]
+
+    views = call(url, state, body)
+    documents = [view.model_dump(mode="json") for view in views]
+    match output:
+        case Output.TABLE if views:
+            display.console().print(display.run_table(views, _now()))
+        case Output.TABLE:
+            typer.echo("There are no runs yet; `fedplane submit FILE` asks for one.", err=True)
+        case Output.JSON:
+            typer.echo(json.dumps(documents if run is None else documents[0], indent=2, ensure_ascii=False))
+        case Output.YAML:
+            typer.echo(yaml.safe_dump(documents if run is None else documents[0], sort_keys=False, allow_unicode=True), nl=False)
+
+
+def watch(run: RunName, url: UrlOption = None, state: StateOption = DEFAULT) -> None:
+    """Follow a run until it ends.
+
+    The exit code is 0 if it completed, 1 if it failed or was cancelled.
+
+    On a terminal, one picture with every cluster of the current round and the results of the last ones; elsewhere, a line for each change.
+
+    Example: fedplane watch mnist
+    """
+
+    async def body(bus: Bus) -> RunView:
+        found = await runs.find(bus, run)
+        screen = display.console()
+        return await (_watch_picture if screen.is_terminal else _watch_lines)(bus, found)
+
+    if call(url, state, body).phase is not Phase.COMPLETED:
+        raise typer.Exit(EXIT_RUN_FAILED)
+
+
+class _Picture:
+    """A view as it looks at the time when it is drawn: its clocks go on while nothing happens."""
+
+    def __init__(self, view: RunView) -> None:
+        self._view = view
+
+    def __rich__(self) -> RenderableType:
+        return display.progress(self._view, _now())
+
+
+async def _watch_picture(bus: Bus, run: str) -> RunView:
+    with Live(console=display.console(), refresh_per_second=REFRESH_PER_SECOND) as picture:
+        async for view in runs.follow(bus, run):
+            picture.update(_Picture(view), refresh=True)
+    return view
+
+
+async def _watch_lines(bus: Bus, run: str) -> RunView:
+    before = None
+    async for view in runs.follow(bus, run):
+        for line in lines.progress_lines(before, view, _now()):
+            typer.echo(line)
+        before = view
+    return view
+
+
+def explain(run: RunName, url: UrlOption = None, state: StateOption = DEFAULT) -> None:
+    """Show why each cluster takes part in a run, or does not.
+
+    That is the filter that refused it, or every term of its score.
+
+    Example: fedplane explain mnist
+    """
+
+    async def body(bus: Bus) -> RunView:
+        return await runs.view_of(bus, await runs.find(bus, run))
+
+    display.console().print(display.explanation(call(url, state, body)))
+
+
+def cancel(
+    run: RunName,
+    reason: Annotated[str, typer.Option(help="Why, for those who look at the run later.")] = "cancelled at the command line",
+    url: UrlOption = None,
+    state: StateOption = DEFAULT,
+) -> None:
+    """End a run.
+
+    One that has ended stays as it is.
+
+    Example: fedplane cancel mnist --reason "wrong data"
+    """
+
+    async def body(bus: Bus) -> None:
+        found = await runs.find(bus, run)
+        ended, ours = await runs.cancel(bus, found, _now(), reason)
+        when = f"{ended.at:%Y-%m-%d %H:%M:%S %Z}"
+        match ended:
+            case Cancelled():
+                typer.echo(f"{found} is cancelled" if ours else f"{found} was cancelled before, at {when}", err=True)
+            case Completed() | Failed():
+                how = "completed" if isinstance(ended, Completed) else f"failed ({ended.reason})"
+                raise BadInput(f"{found} {how} at {when}; there is nothing to cancel")
+
+    call(url, state, body)
+
+
+def events(
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="One run, named as for watch; all of them if not given.")] = None,
+    structured: Annotated[bool, typer.Option("--structured", help="Each fact as a CloudEvent in JSON, one a line.")] = False,
+    since_start: Annotated[bool, typer.Option("--since-start", help="Begin with the first fact instead of the next one.")] = False,
+    url: UrlOption = None,
+    state: StateOption = DEFAULT,
+) -> None:
+    """Print facts as they are stated.
+
+    The facts of one run stop when it has ended, those of all runs never do.
+
+    Example: fedplane events mnist --since-start
+
+    Example: fedplane events --structured
+    """
+
+    async def body(bus: Bus) -> None:
+        found = None if run is None else await runs.find(bus, run)
+        printed = False
+        async with aclosing(runs.facts_of(bus, found, since_start)) as facts:
+            async for record in facts:
+                typer.echo(write_structured(record.fact, record.source or "/").decode() if structured else lines.fact_line(record))
+                printed = True
+        if not printed:
+            typer.echo(f"{found} has ended; --since-start shows what happened", err=True)
+
+    call(url, state, body)
+
+
+def model(
+    run: RunName,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The safetensors file to write; an old one is replaced.")],
+    latest: Annotated[bool, typer.Option("--latest", help="Take the last round's model if the run has not completed.")] = False,
+    url: UrlOption = None,
+    state: StateOption = DEFAULT,
+) -> None:
+    """Download a run's model as a safetensors file.
+
+    It appears under its name only when it is whole and every digest is right.
+
+    Example: fedplane model mnist -o mnist.safetensors
+    """
+
+    async def body(bus: Bus) -> None:
+        view = await runs.view_of(bus, await runs.find(bus, run))
+        if view.model is None:
+            raise BadInput(f"{view.run} is {view.phase} and has no model yet: no round has been aggregated")
+        if view.phase is not Phase.COMPLETED and not latest:
+            raise BadInput(f"{view.run} is {view.phase}; --latest takes the model of its last round ({view.model.round})")
+        columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+        with Progress(*columns, console=display.console(stderr=True), transient=True) as bar:
+            task = bar.add_task(output.name, total=size(view.model))
+            await save(bus.bulk, view.model, output, lambda more: bar.advance(task, more))
+        typer.echo(f"{output}: {size(view.model)} bytes, the model of round {view.model.round} of {view.run}", err=True)
+
+    call(url, state, body)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,202 @@
+"""A whole federation on one machine, for as long as a block runs.
+
+    async with federation(Path(".fedplane"), clusters=Path("clusters.yaml")) as up:
+        ... talk to up.nats_url ...
+
+This is what `fedplane up` does until somebody ends it, and what programs and tests use that need a real federation.
+It holds no state of its own: everything is in the server's store, so a second block with the same directory goes on where the first ended,
+however that one ended.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+
+from fedplane.cli import clusters as clusters_file
+from fedplane.cli.clusters import Cluster
+from fedplane.cli.directory import Directory, Record
+from fedplane.cli.logs import Logs
+from fedplane.cli.orphans import end_orphans
+from fedplane.cli.server import HOST, Configuration, bulk_bytes, check_room, choose_port, choose_store_bytes, find_server, wait_for_release
+from fedplane.cli.supervisor import PATIENCE, Patience, Process, Say, Stages, Supervisor
+from fedplane.runtime.errors import Unavailable
+
+__all__ = ["AGGREGATORS_DEFAULT", "Deployment", "Up", "federation", "roles"]
+
+AGGREGATORS_DEFAULT = 2
+"""Two, so that what is true of replicas is true of every laptop: killing one changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What is to run, once everything about it is decided."""
+
+    directory: Directory
+    server: Configuration
+    clusters: tuple[Cluster, ...]
+    aggregators: int = AGGREGATORS_DEFAULT
+
+    @property
+    def nats_url(self) -> str:
+        """Where the bus is."""
+        return f"nats://{HOST}:{self.server.port}"
+
+
+class Up:
+    """A federation that runs."""
+
+    def __init__(self, deployment: Deployment, supervisor: Supervisor) -> None:
+        self.nats_url = deployment.nats_url
+        self.clusters = deployment.clusters
+        self.logs = supervisor.logs
+        self._supervisor = supervisor
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The processes that run at this moment, by name: nats-server, scheduler, aggregator-0, status, collaborator-hospital-a, ..."""
+        return dict(self._supervisor.pids)
+
+    def pid_of(self, name: str) -> int:
+        """The pid of a process. Raises Unavailable when it does not run at this moment."""
+        if name not in self._supervisor.pids:
+            raise Unavailable(f"no process {name} runs at this moment; there are {', '.join(sorted(self._supervisor.pids))}")
+        return self._supervisor.pids[name]
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a process a signal."""
+        os.kill(self.pid_of(name), number)
+
+    async def wait(self) -> None:
+        """Wait until a process has to be given up, which raises Unavailable. Never returns."""
+        await self._supervisor.wait()
+
+
+def roles(deployment: Deployment) -> Stages:
+    """Everything but the server: the services, then the collaborators."""
+    services = (
+        _role("scheduler", deployment),
+        *(_role("aggregator", deployment, str(number)) for number in range(deployment.aggregators)),
+        _role("status", deployment),
+    )
+    return services, tuple(_collaborator(cluster, deployment) for cluster in deployment.clusters)
+
+
+def _role(role: str, deployment: Deployment, replica: str = "", settings: Mapping[str, str] = MappingProxyType({})) -> Process:
+    # -P: a file of the user's that is called like a module of ours must not be imported because we are started beside it.
+    command = (sys.executable, "-P", "-m", f"fedplane.{role}.main")
+    shared = {
+        "FEDPLANE_NATS_URL": deployment.nats_url,
+        "FEDPLANE_REPLICA": replica or "0",
+        "FEDPLANE_BULK_BYTES": str(bulk_bytes(deployment.server.store_bytes)),
+    }
+    return Process(f"{role}-{replica}" if replica else role, command, {**shared, **settings})
+
+
+def _collaborator(cluster: Cluster, deployment: Deployment) -> Process:
+    settings = {
+        "FEDPLANE_CLUSTER": cluster.name,
+        "FEDPLANE_CLAIMS": json.dumps(cluster.claims),
+        "FEDPLANE_LABELS": json.dumps(cluster.labels),
+        "FEDPLANE_WORKDIR": str(deployment.directory.work / cluster.name),
+    }
+    allocatable = {"FEDPLANE_CPU": cluster.allocatable.cpu, "FEDPLANE_MEMORY": cluster.allocatable.memory}
+    return _role("collaborator", deployment, cluster.name, settings | {name: value for name, value in allocatable.items() if value})
+
+
+@asynccontextmanager
+async def federation(
+    state: Path,
+    *,
+    clusters: Path | None = None,
+    port: int | None = None,
+    aggregators: int = AGGREGATORS_DEFAULT,
+    store_bytes: int | None = None,
+    restart: bool = True,
+    patience: Patience = PATIENCE,
+    say: Say = lambda name, said: None,
+    table: Callable[[Deployment], Stages] = roles,
+) -> AsyncIterator[Up]:
+    """Run a federation in a state directory until the block ends.
+
+    Clusters, port and store are those of the last time unless given; port 0 is any free one.
+    `table` says what runs beside the server; `restart` whether what dies is started again.
+    Raises Unavailable when this machine cannot do it, BadInput when the clusters file cannot be used.
+    """
+    directory = Directory.at(state)
+    with directory.held():
+        deployment, stages = _prepare(directory, clusters, port, aggregators, store_bytes, table)
+        record = _Recorder(deployment, say)
+        supervisor = Supervisor(stages, Logs(directory.logs), patience=patience, restart=restart, say=record.notice)
+        record.pids = supervisor.pids
+        try:
+            record.write()
+            await supervisor.start()
+            record.write(ready=True)
+            yield Up(deployment, supervisor)
+        finally:
+            try:
+                await supervisor.stop()
+            finally:
+                directory.record.unlink(missing_ok=True)
+
+
+def _prepare(
+    directory: Directory,
+    clusters: Path | None,
+    port: int | None,
+    aggregators: int,
+    store_bytes: int | None,
+    table: Callable[[Deployment], Stages],
+) -> tuple[Deployment, Stages]:
+    """Everything that can be found out and written down before a process is started."""
+    program = find_server()
+    earlier = Configuration.read(directory.configuration)
+    record = directory.read_record()
+    if record is not None:  # its writer was killed
+        end_orphans(record.processes.values(), directory.path)
+        if earlier is not None:
+            wait_for_release(earlier.port)
+    configuration = Configuration(choose_port(port, earlier), choose_store_bytes(store_bytes, earlier))
+    check_room(directory.store, configuration.store_bytes)
+    deployment = Deployment(directory, configuration, _clusters(directory, clusters), aggregators)
+    directory.write(directory.configuration, configuration.render(directory.store))
+    bus = Process("nats-server", (str(program), "-c", str(directory.configuration)), port=configuration.port)
+    return deployment, ((bus,), *table(deployment))
+
+
+def _clusters(directory: Directory, path: Path | None) -> tuple[Cluster, ...]:
+    """The clusters of a file, remembered for the next time; without a file, those that are remembered, if any."""
+    if path is None:
+        return clusters_file.read(directory.clusters) if directory.clusters.exists() else ()
+    clusters = tuple(clusters_file.resolved(cluster, path.absolute().parent) for cluster in clusters_file.read(path))
+    directory.write(directory.clusters, clusters_file.render(clusters))
+    return clusters
+
+
+class _Recorder:
+    """Writes `up.json` anew whenever something became of a process."""
+
+    def __init__(self, deployment: Deployment, say: Say) -> None:
+        self.deployment = deployment
+        self.say = say
+        self.pids: dict[str, int] = {}
+        self.started_at = datetime.now(UTC)
+        self.ready = False
+
+    def notice(self, name: str, said: str) -> None:
+        self.write()
+        self.say(name, said)
+
+    def write(self, ready: bool = False) -> None:
+        self.ready |= ready
+        record = Record(
+            pid=os.getpid(), nats_url=self.deployment.nats_url, started_at=self.started_at, ready=self.ready, processes=dict(self.pids)
+        )
+        self.deployment.directory.write_record(record)

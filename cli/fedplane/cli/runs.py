@@ -1,0 +1,164 @@
+"""What the command line does with runs: find, submit, follow, cancel.
+
+Every function takes the bus, so it works on a server and in memory alike; none of them prints.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from fedplane.runtime.errors import BadInput, BusError, Corrupt, Unreachable
+from fedplane.runtime.ports import Bus, Fence, Recorded, Viewed
+from fedplane.runtime.telemetry import run_traceparent
+from fedplane.schemas.envelope import Unreadable
+from fedplane.schemas.facts import Cancelled, Completed, Failed, Scheduled, Submitted, Waiting, all_facts_of, run_level_facts_of
+from fedplane.schemas.names import is_name, run_id
+from fedplane.schemas.resources import FederatedLearning
+from fedplane.schemas.views import RunView
+
+__all__ = ["cancel", "every", "facts_of", "find", "first_word", "follow", "match", "submit", "view_of"]
+
+FIRST_VIEW_SECONDS = 10.0
+"""How long to wait for a run's first view. The status service needs milliseconds, and a few seconds when it has just been restarted."""
+
+RACES_MAX = 10
+"""How often a cancellation is tried when something else is said about the run at the same moment; a run has four such facts in its life."""
+
+NAMED_MAX = 10
+"""How many runs an error names."""
+
+ENDINGS = (Completed, Failed, Cancelled)
+
+
+async def submit(bus: Bus, resource: FederatedLearning, now: datetime) -> tuple[str, int]:
+    """Ask for the run: its id, and the place of the request in the log. Raises BadInput if it was asked for before, or is too large."""
+    try:
+        run = run_id(resource.metadata.name, resource.metadata.uid)
+        stated = await bus.log.state(Submitted(run=run, at=now, resource=resource), traceparent=run_traceparent(run))
+    except (Unreadable, ValueError) as error:
+        raise BadInput(f"the run cannot be submitted: {error}") from error
+    assert stated.record is not None, "nothing but a fence leaves a register empty"
+    if not stated.mine:
+        before = stated.record.fact.at
+        raise BadInput(f"the run {run} was submitted before, at {before:%Y-%m-%d %H:%M:%S %Z}; remove metadata.uid to ask for a new one")
+    return run, stated.record.sequence
+
+
+async def first_word(bus: Bus, run: str, after: int, wait_seconds: float) -> Waiting | Scheduled | Failed | None:
+    """What the scheduler says first about the run; None if it says nothing for so long."""
+    patterns = [Waiting.pattern(run=run), Scheduled.pattern(run=run), Failed.pattern(run=run)]
+    try:
+        async with asyncio.timeout(wait_seconds):
+            async for batch in bus.log.tail(patterns, after):
+                for record in batch.records:
+                    if isinstance(record.fact, Waiting | Scheduled | Failed):
+                        return record.fact
+    except TimeoutError:
+        pass
+    return None
+
+
+async def find(bus: Bus, text: str) -> str:
+    """The id of the run that a person means: by its id, the name of its resource (the latest run of it), or the beginning of an id.
+
+    Raises BadInput if there is none or more than one.
+    """
+    if is_name(text) and await bus.log.read(Submitted.pattern(run=text)) is not None:
+        return text
+    return match(text, await every(bus))
+
+
+def match(text: str, views: Sequence[RunView]) -> str:
+    """The id of the one run that the text means among these."""
+    ids = sorted(view.run for view in views)
+    if text in ids:
+        return text
+    named = [view for view in views if view.name == text]
+    if named:
+        return max(named, key=lambda view: (view.submitted_at, view.run)).run
+    begun = [run for run in ids if run.startswith(text)]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        raise BadInput(f"{text!r} is the beginning of {len(begun)} runs: {_listed(begun)}; give more of the id")
+    raise BadInput(
+        f"there is no run {text!r}; " + (f"there are {_listed(ids)}" if ids else "there are none yet: `fedplane submit FILE` asks for one")
+    )
+
+
+async def every(bus: Bus) -> list[RunView]:
+    """The views of all runs, in the order in which they were submitted."""
+    views = [_parsed(viewed) for viewed in await bus.views.all()]
+    return sorted(views, key=lambda view: (view.submitted_at, view.run))
+
+
+async def follow(bus: Bus, run: str, wait_seconds: float = FIRST_VIEW_SECONDS) -> AsyncGenerator[RunView, None]:
+    """The run's view now and whenever it changes, until the run has ended.
+
+    Raises Unreachable if nobody shows the run for so long.
+    """
+    views = aiter(bus.views.watch(run))
+    try:
+        async with asyncio.timeout(wait_seconds):
+            view = _parsed(await anext(views))
+    except TimeoutError as error:
+        raise Unreachable(f"nobody has shown the run {run} for {wait_seconds:g} s; is the status service running?") from error
+    yield view
+    while not view.ended:
+        view = _parsed(await anext(views))
+        yield view
+
+
+async def view_of(bus: Bus, run: str, wait_seconds: float = FIRST_VIEW_SECONDS) -> RunView:
+    """The run's view now. Raises Unreachable if nobody shows the run for so long."""
+    async with aclosing(follow(bus, run, wait_seconds)) as views:
+        return await anext(views)
+
+
+async def facts_of(bus: Bus, run: str | None, since_start: bool) -> AsyncGenerator[Recorded, None]:
+    """The facts of a run, or of all runs: the new ones, or all from the first on. Those of one run stop when it has ended."""
+    live = ended = False
+    async for batch in bus.log.tail([all_facts_of(run or "*")]):
+        for record in batch.records:
+            ended = ended or (run is not None and isinstance(record.fact, ENDINGS))
+            if live or since_start:
+                yield record
+        live = live or batch.live
+        if live and ended:
+            return
+
+
+async def cancel(bus: Bus, run: str, now: datetime, message: str) -> tuple[Completed | Failed | Cancelled, bool]:
+    """End the run unless it has ended: the fact that ended it, and whether it is ours.
+
+    The fence makes the log refuse the cancellation if anything was said about the run as a whole since we looked.
+    """
+    for _ in range(RACES_MAX):
+        last = 0
+        async for batch in bus.log.tail([run_level_facts_of(run)]):
+            for record in batch.records:
+                if isinstance(record.fact, ENDINGS):
+                    return record.fact, False
+                last = record.sequence
+            if batch.live:
+                break
+        cancelled = Cancelled(run=run, at=now, message=message)
+        stated = await bus.log.state(cancelled, fence=Fence(run_level_facts_of(run), last), traceparent=run_traceparent(run))
+        if stated.mine:
+            return cancelled, True
+    raise BusError(f"the run {run} was not cancelled: {RACES_MAX} times something else was said about it at the same moment; try again")
+
+
+def _parsed(viewed: Viewed) -> RunView:
+    try:
+        return RunView.model_validate_json(viewed.body)
+    except ValidationError as error:
+        raise Corrupt(f"the view of {viewed.key} cannot be read; is the status service of another version than this program?") from error
+
+
+def _listed(runs: Sequence[str]) -> str:
+    rest = f" and {len(runs) - NAMED_MAX} more" if len(runs) > NAMED_MAX else ""
+    return ", ".join(runs[:NAMED_MAX]) + rest

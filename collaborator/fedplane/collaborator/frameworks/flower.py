@@ -1,0 +1,256 @@
+"""Flower apps, unmodified: the app's ClientApp trains and evaluates, and its ServerApp is asked for the first model only.
+
+A Flower app normally meets a SuperLink, which gives every message a new process.
+Here the ClientApp is loaded once and called with messages that this module makes:
+the global model as the record `arrays`, the server's configuration and the round as the record `config`.
+The ServerApp's loop is not run, since rounds and strategies are the federation's.
+But only it knows the first model and what its clients are told, so it is started on a grid that takes the first message and stops it there.
+An app whose ServerApp cannot be started on a cluster says how to make the first model:
+
+    [tool.fedplane]
+    initial-model = "package.module:function"    # called with the run configuration; returns arrays by name, a list, or a torch state_dict
+
+Apps of the older kind, a `client_fn` and a `server_fn`, name their records differently and are served as well.
+Written against flwr 1.38 to 1.41. Not public there, and so to be looked at with every release: `TaskIdentity`, `Run`, the reading of
+pyproject.toml, `load_app`, and that a ClientApp with a `client_fn` has `_call`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.config import get_fused_config_from_dir, get_project_config
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.object_ref import load_app
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from .answers import Answer, Tensors, Unanswerable
+
+__all__ = ["open_app"]
+
+_WEIGHTS = ("num-examples", "num_examples")
+"""The metric that tells how many examples were used: today's name, and the one of apps with a `client_fn`."""
+
+_NODES_PRETENDED = 100
+"""How many nodes the ServerApp is told of at least: strategies wait for a minimum, and few ask for more."""
+
+_SERVER_NODE = 1
+"""A SuperLink's own node id."""
+
+_ROUND = "server-round"
+
+
+def open_app(directory: Path) -> FlowerApp:
+    """The app of the directory. Raises Unanswerable."""
+    try:
+        document = get_project_config(directory)
+    except (OSError, ValueError) as error:
+        raise Unanswerable("load-failed", f"{directory} holds no Flower app: {error}; mend its pyproject.toml") from error
+    reference = document["tool"]["flwr"]["app"]["components"]["clientapp"]
+    client = _load("clientapp", reference, directory)
+    if not isinstance(client, ClientApp):
+        raise Unanswerable("load-failed", f"clientapp {reference!r} is a {type(client).__name__}; it must be a flwr.clientapp.ClientApp")
+    return FlowerApp(directory, document, client)
+
+
+def _load(component: str, reference: str, directory: Path) -> Any:
+    try:
+        return load_app(reference, LookupError, directory)
+    except (Exception, SystemExit) as error:  # importing the app runs the user's code, which may raise anything
+        mend = "install the app's dependencies, or mend its pyproject.toml"
+        raise Unanswerable("load-failed", f"{component} {reference!r} cannot be loaded: {type(error).__name__}: {error}; {mend}") from error
+
+
+class FlowerApp:
+    """A Flower app in this process, with the context that its client keeps from message to message."""
+
+    def __init__(self, directory: Path, document: dict[str, Any], client: ClientApp) -> None:
+        self._directory = directory
+        self._document = document
+        self._client = client
+        self._is_older = getattr(client, "_call", None) is not None
+        self._context: Context | None = None
+
+    def train(self, invitation: dict[str, Any], model: Tensors) -> Answer:
+        """See `App.train`."""
+        content = self._ask("train", invitation, model)
+        records = list(content.array_records.values())
+        if len(records) != 1:
+            raise Unanswerable("wrong-layout", f"the app returned {len(records)} array records; it must return one, the trained model")
+        return Answer(*_measured(content), tensors=_tensors(records[0]))
+
+    def evaluate(self, invitation: dict[str, Any], model: Tensors) -> Answer:
+        """See `App.evaluate`."""
+        return Answer(*_measured(self._ask("evaluate", invitation, model)))
+
+    def initialize(self, invitation: dict[str, Any]) -> Answer:
+        """See `App.initialize`."""
+        declared = self._document["tool"].get("fedplane", {}).get("initial-model")
+        run_config = self._run_config(invitation)
+        if declared:
+            made = _load("initial-model", declared, self._directory)(run_config)
+            return Answer(1, {}, _named(made))
+        reference = self._document["tool"]["flwr"]["app"]["components"]["serverapp"]
+        server = _load("serverapp", reference, self._directory)
+        if not isinstance(server, ServerApp):
+            raise Unanswerable(
+                "load-failed", f"serverapp {reference!r} is a {type(server).__name__}; it must be a flwr.serverapp.ServerApp"
+            )
+        arrays, config = _first_sent(server, run_config, lambda message: self._client(message, self._context_of(invitation)), invitation)
+        return Answer(1, {}, _tensors(arrays), {key: value for key, value in config.items() if key != _ROUND})
+
+    def _ask(self, task: str, invitation: dict[str, Any], model: Tensors) -> RecordDict:
+        context = self._context_of(invitation)
+        arrays = ArrayRecord({name: Array(np.asarray(tensor)) for name, tensor in model.items()})
+        config = ConfigRecord({**invitation["configuration"], _ROUND: invitation["training_round"]})
+        older = "fitins" if task == "train" else "evaluateins"
+        names = (f"{older}.parameters", f"{older}.config") if self._is_older else ("arrays", "config")
+        content = RecordDict({names[0]: arrays, names[1]: config})
+        reply = self._client(Message(content, context.node_id, task, group_id=str(invitation["training_round"])), context)
+        if not isinstance(reply, Message):
+            raise Unanswerable("app-raised", f"the app's {task} function returned a {type(reply).__name__}; it must return a Message")
+        if reply.has_error():
+            raise Unanswerable("app-raised", f"the app's {task} function replied with an error: {reply.error.reason}")
+        return reply.content
+
+    def _run_config(self, invitation: dict[str, Any]) -> dict[str, Any]:
+        try:
+            fused: dict[str, Any] = get_fused_config_from_dir(self._directory, invitation["run_configuration"])
+        except ValueError as error:
+            mend = "spec.config may only set what [tool.flwr.app.config] in the app's pyproject.toml has"
+            raise Unanswerable("load-failed", f"the run configuration does not fit the app: {error}; {mend}") from error
+        return fused
+
+    def _context_of(self, invitation: dict[str, Any]) -> Context:
+        run, node = _identify(invitation["run"]), _number(invitation["cluster"])
+        if self._context is None or self._context.run_id != run:
+            self._context = Context(run, node, {}, RecordDict(), {})
+        self._context.run_config = self._run_config(invitation)
+        self._context.node_config = {
+            "partition-id": invitation["position"],
+            "num-partitions": invitation["clusters"],
+            "cluster-name": invitation["cluster"],
+            "data-path": invitation["data"],
+        }
+        return self._context
+
+
+def _number(name: str) -> int:
+    """Flower numbers runs and nodes with 64 bits, and we name them."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+
+
+def _identify(run: str) -> int:
+    """The run's number, which from now on is that of every message made in this process; their sender is the server."""
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _number(run), _SERVER_NODE, 1
+    return _number(run)
+
+
+class _Sent(BaseException):
+    """What the ServerApp sent first. Not an Exception, so that an app which catches those still stops."""
+
+
+class _DeadEndGrid(Grid):  # type: ignore[misc]  # Flower is not installed where types are checked
+    """A grid that pretends to have nodes and ends the ServerApp when it sends them something.
+
+    Only the older kind asks a client a question before that, for its parameters; the app's own client answers it.
+    """
+
+    def __init__(self, run: int, nodes: int, ask_client: Any) -> None:
+        self._run = Run.create_empty(run)
+        self._nodes = range(_SERVER_NODE + 1, _SERVER_NODE + 1 + nodes)
+        self._ask_client = ask_client
+        self.sent: Message | None = None
+
+    def set_run(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        return self._run
+
+    def create_message(self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None) -> Message:
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self._nodes)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        self.sent = self.sent or next(iter(messages), None)
+        raise _Sent
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return []
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        messages = list(messages)
+        if messages and messages[0].metadata.message_type == "get_parameters":
+            return [self._ask_client(message) for message in messages]
+        self.push_messages(messages)
+        return []
+
+
+def _first_sent(
+    server: ServerApp, run_config: dict[str, Any], ask_client: Any, invitation: dict[str, Any]
+) -> tuple[ArrayRecord, ConfigRecord]:
+    run = _identify(invitation["run"])
+    grid = _DeadEndGrid(run, max(invitation["clusters"], _NODES_PRETENDED), ask_client)
+    declare = "or declare [tool.fedplane] initial-model in the app's pyproject.toml"
+    # The older kind does not even let `_Sent` through: it is lost in a pool of threads, so what counts is what the grid has.
+    with contextlib.suppress(_Sent):
+        try:
+            server(grid, Context(run, _SERVER_NODE, {}, RecordDict(), run_config))
+        except Exception as error:
+            raise Unanswerable("app-raised", f"the ServerApp raised {type(error).__name__}: {error}; mend it, {declare}") from error
+    if grid.sent is None:
+        raise Unanswerable("not-supported", f"the ServerApp sent nothing to its clients; let it begin with training, {declare}")
+    content, kind = grid.sent.content, grid.sent.metadata.message_type
+    if kind != "train" or len(content.array_records) != 1 or len(content.config_records) > 1:
+        raise Unanswerable(
+            "not-supported",
+            f"the ServerApp's first message is of type {kind!r} with records {sorted(content)}; "
+            f"it must be of type 'train' with one array record and one config record, {declare}",
+        )
+    (name, arrays), config = next(iter(content.array_records.items())), next(iter(content.config_records.values()), ConfigRecord())
+    if not set(content) <= {"arrays", "config"} and name != "fitins.parameters":
+        raise Unanswerable("not-supported", f"the strategy names its records {sorted(content)}; keep the names 'arrays' and 'config'")
+    unfit = sorted(
+        key for key, value in config.items() if isinstance(value, bytes) or (isinstance(value, list) and bytes in map(type, value))
+    )
+    if unfit:
+        raise Unanswerable("not-supported", f"the strategy's configuration has bytes in {unfit}; use numbers, strings and truth values")
+    return arrays, config
+
+
+def _measured(content: RecordDict) -> tuple[Any, dict[str, Any]]:
+    """The number of examples and the metrics. Lists are dropped, with a line in the log: a metric of a federation is one number."""
+    values: dict[str, Any] = {}
+    for record in content.metric_records.values():
+        values.update(record)
+    for name in ("fitres.metrics", "evaluateres.metrics"):
+        older = content.config_records.get(name, {})
+        values.update({key: value for key, value in older.items() if isinstance(value, (bool, int, float))})
+    weight = next((values[name] for name in _WEIGHTS if name in values), None)
+    lists = [name for name, value in values.items() if isinstance(value, list)]
+    for name in lists:
+        print(f"metric {name!r} is a list and is not reported; return one number")  # noqa: T201 -- standard output is the app's log
+    return weight, {name: value for name, value in values.items() if name not in _WEIGHTS and name not in lists}
+
+
+def _tensors(record: ArrayRecord) -> Tensors:
+    # Not the record's own dtype and shape: the older kind leaves them empty, and the bytes have them anyway.
+    return {name: array.numpy() for name, array in record.items()}
+
+
+def _named(made: Any) -> Tensors:
+    """Arrays by name from what an `initial-model` function returned. torch is not imported for it, since its tensors can become arrays."""
+    items = made.items() if hasattr(made, "items") else ((str(position), array) for position, array in enumerate(made))
+    return {name: array.detach().cpu().numpy() if hasattr(array, "detach") else np.asarray(array) for name, array in items}

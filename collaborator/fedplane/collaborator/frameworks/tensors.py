@@ -1,0 +1,93 @@
+"""Models as safetensors files, read by mapping them and written without a copy of the whole.
+
+The runner cannot use the safetensors library, since an app's environment need not have it, and the format is a page long:
+eight bytes of length (little-endian), a JSON header with each tensor's dtype, shape and byte range, and one flat buffer.
+Tensors are ordered by item size, the largest first, then by name, so that each begins at a multiple of its item size.
+The order in which the app has them is kept in the header's metadata, because some frameworks know tensors by position.
+bfloat16 is refused: numpy does not know it.
+Source: the safetensors format, https://github.com/huggingface/safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .answers import Tensors
+
+__all__ = ["BadTensors", "read", "write"]
+
+_DTYPES = {
+    "F64": "float64", "I64": "int64", "U64": "uint64",
+    "F32": "float32", "I32": "int32", "U32": "uint32",
+    "F16": "float16", "I16": "int16", "U16": "uint16",
+    "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+"""numpy's name for each dtype of safetensors."""
+
+_NAMES = {name: dtype for dtype, name in _DTYPES.items()}
+
+_ALIGNMENT_BYTES = 8
+"""The header is padded to a multiple of the largest item size, so that mapped arrays are aligned."""
+
+_HEADER_BYTES_MAX = 100_000_000
+"""safetensors' own bound on a header."""
+
+
+class BadTensors(ValueError):
+    """A file or an array that cannot be read or written as a model; the sentence says why."""
+
+
+def read(path: Path) -> Tensors:
+    """The tensors of the file, in the app's order. The arrays are read-only views of the mapped file."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _HEADER_BYTES_MAX:
+            raise BadTensors(f"{path.name} is no safetensors file: its header would have {length} bytes")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError as error:
+            raise BadTensors(f"{path.name} is no safetensors file: {error}") from error
+    begin, size = 8 + length, path.stat().st_size
+    # A file of no bytes cannot be mapped, and a model may well consist of empty tensors.
+    buffer = np.memmap(path, np.uint8, "r", begin) if size > begin else np.empty(0, np.uint8)
+    metadata = header.pop("__metadata__", {})
+    tensors = {name: _view(name, entry, buffer) for name, entry in header.items()}
+    order = json.loads(metadata["order"]) if "order" in metadata else list(tensors)
+    return {name: tensors[name] for name in order}
+
+
+def _view(name: str, entry: dict[str, Any], buffer: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[Any]]:
+    if entry["dtype"] not in _DTYPES:
+        raise BadTensors(f"tensor {name!r} has dtype {entry['dtype']}, which numpy does not have; use one of {', '.join(_DTYPES)}")
+    begin, end = entry["data_offsets"]
+    dtype = np.dtype(_DTYPES[entry["dtype"]]).newbyteorder("<")
+    return buffer[begin:end].view(dtype).reshape(entry["shape"])
+
+
+def write(path: Path, tensors: Tensors) -> None:
+    """Write the tensors, whose order is the app's.
+
+    Raises BadTensors for a dtype that the format does not have.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype.name not in _NAMES or name == "__metadata__":
+            raise BadTensors(f"tensor {name!r} of dtype {tensor.dtype.name} cannot be stored; the dtypes are {', '.join(_NAMES)}")
+    placed = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    header: dict[str, Any] = {"__metadata__": {"order": json.dumps(list(tensors))}}
+    begin = 0
+    for name in placed:
+        tensor = tensors[name]
+        header[name] = {"dtype": _NAMES[tensor.dtype.name], "shape": list(tensor.shape), "data_offsets": [begin, begin + tensor.nbytes]}
+        begin += tensor.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT_BYTES)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in placed:
+            tensor = tensors[name]
+            little = np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<"))
+            file.write(little.reshape(-1).view(np.uint8).data)

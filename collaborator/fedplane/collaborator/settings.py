@@ -1,0 +1,50 @@
+"""What a collaborator can be told."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from fedplane.runtime.settings import ServiceSettings
+from fedplane.schemas.names import Name
+from fedplane.schemas.quantities import Quantity
+
+__all__ = ["CollaboratorSettings"]
+
+
+class CollaboratorSettings(ServiceSettings):
+    """The shared settings, what this cluster offers, and what work on it may take."""
+
+    cluster: Name
+    """The cluster that this process speaks for. No default: two collaborators of one name would answer for each other."""
+
+    claims: dict[str, str] = Field(default={})
+    """What the cluster claims to have, as a JSON object of names to values; a run looks for its data among them."""
+
+    labels: dict[str, str] = Field(default={})
+    """What runs may select clusters by, as a JSON object. Data is announced by claims, so none are needed."""
+
+    cpu: Quantity | None = None
+    """Cores that work may use, as a Kubernetes quantity. None: those of the machine. In a container, set the container's limit."""
+
+    memory: Quantity | None = None
+    """Memory that work may use, as a Kubernetes quantity. None: that of the machine. In a container, set the container's limit."""
+
+    lease_seconds: float = Field(default=15.0, ge=1)
+    """How long an advertisement counts. It is renewed three times as often, so after 15 seconds of silence no run is placed here."""
+
+    workdir: Path = Path(".fedplane/work")
+    """Where models, updates and apps' own files are while their run lasts, one model and one update per run; below the current directory.
+    No two collaborators may share it. All of it can be fetched or made again, so it need not outlive the machine.
+    """
+
+    app: Path | None = None
+    """The app's directory, instead of the one that the run names. Set it where the image holds the app. None: as the run says."""
+
+    python: Path | None = None
+    """The Python of the app's environment. None: the one in the app's own virtual environment."""
+
+    apps_max: int = Field(default=2, ge=1, le=64)
+    """How many apps may be loaded at a time, one per run. Two let one run train while another does; each takes a framework's memory."""
+
+    update_bytes_max: int = Field(default=16_000_000_000, gt=0)
+    """The largest update that is sent. Four billion parameters of 32 bits are 16 GB; a larger file is more likely a mistake."""

@@ -1,0 +1,151 @@
+"""What a collaborator has to do: answer the questions that runs ask its cluster, and nothing that is history.
+
+A run asks one question at a time, a round: its rounds are opened one after the other and numbered in that order.
+So all that has to be known of a run is its latest round: the question, if it is ours to answer, or that it is settled.
+That makes the state small, a few words for each run that goes on, and the same in whatever order and however often facts arrive.
+
+Whatever is to be done is said by `decide`, giving up included, so the shell needs no second view of the log.
+How a question is answered is not this module's business.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from fedplane.runtime.ports import Fence, Recorded
+from fedplane.runtime.replica import Action, Perform, State
+from fedplane.schemas.facts import (
+    Cancelled,
+    Closed,
+    Completed,
+    Contributed,
+    Declined,
+    Evaluated,
+    Failed,
+    Invited,
+    RoundFact,
+    RoundFailed,
+)
+
+__all__ = ["ENDED_MAX", "Collaborator", "GiveUp", "Question", "Questions", "Respond", "Retire", "unless_closed"]
+
+ENDED_MAX = 1_000
+"""How many ended runs are remembered by name, so that a late fact does not revive them.
+Only a replica that was long asleep states such a fact; a thousand runs, at a minute each, cover most of a day and take about 0.1 MB.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Respond:
+    """Answer the invitation. `traceparent` is the trace in which it was stated."""
+
+    invited: Invited
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Stop all work for the run's rounds before this one: no answer to them counts any more."""
+
+    run: str
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Stop all work for the run, its app too, and remove what it left behind."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A run's latest round as far as this cluster is concerned.
+
+    `settled` is whether no answer is due any more; `invitation` is kept only while one is.
+    """
+
+    round: int
+    invitation: Recorded | None = None
+    settled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """The question that each run asks, and the runs that have ended, the last one last."""
+
+    runs: Mapping[str, Question] = field(default_factory=dict)
+    ended: Mapping[str, None] = field(default_factory=dict)
+
+
+def unless_closed(run: str, round_: int) -> Fence:
+    """The fence around every answer: the log takes it only while the round is open."""
+    return Fence(Closed.pattern(run=run, round=round_))
+
+
+class Collaborator:
+    """The pure part of one cluster's collaborator."""
+
+    tick_seconds = None  # the shell keeps to a deadline while it works; the round's end is a fact
+
+    def __init__(self, cluster: str) -> None:
+        self.cluster = cluster
+        answers = (Contributed, Declined, Evaluated)
+        ends = (Closed, RoundFailed, Completed, Failed, Cancelled)
+        self.patterns = ((Invited.pattern(cluster=cluster), *(a.pattern(cluster=cluster) for a in answers), *(e.pattern() for e in ends)),)
+
+    def initial(self) -> Questions:
+        """Nobody has asked anything."""
+        return Questions()
+
+    def evolve(self, state: Questions, record: Recorded) -> Questions:
+        """See `Core.evolve`."""
+        match record.fact:
+            case Completed(run=run) | Failed(run=run) | Cancelled(run=run):
+                return _without(state, run)
+            case RoundFact(run=run, round=round_) as fact if run not in state.ended:
+                known = state.runs.get(run)
+                if known is None or known.round < round_:
+                    known = Question(round_)
+                if known.round > round_:
+                    return state
+                return replace(state, runs={**state.runs, run: self._heard(known, fact, record)})
+        return state
+
+    def _heard(self, known: Question, fact: RoundFact, record: Recorded) -> Question:
+        match fact:
+            case Invited(cluster=self.cluster) if not known.settled:
+                return replace(known, invitation=record)
+            case Closed() | RoundFailed():
+                return Question(known.round, settled=True)
+            case Contributed() | Declined() | Evaluated() if fact.cluster == self.cluster:
+                return Question(known.round, settled=True)
+        return known
+
+    def decide(self, state: Questions, now: datetime) -> list[Action]:
+        """See `Core.decide`."""
+        actions: list[Action] = [Perform((run, "ended"), Retire(run)) for run in state.ended]
+        for run, question in sorted(state.runs.items()):
+            before = question.round + question.settled
+            actions.append(Perform((run, "before", before), GiveUp(run, before)))
+            if question.invitation is not None:
+                actions.append(_answer(question.invitation, now))
+        return actions
+
+
+def _without(state: Questions, run: str) -> Questions:
+    if run in state.ended:
+        return state
+    ended = [*state.ended, run][-ENDED_MAX:]
+    return Questions({name: question for name, question in state.runs.items() if name != run}, dict.fromkeys(ended))
+
+
+def _answer(invitation: Recorded, now: datetime) -> Action:
+    invited = invitation.fact
+    assert isinstance(invited, Invited), f"only invitations are kept as questions, not {type(invited).__name__}"
+    run, round_ = invited.run, invited.round
+    if now < invited.deadline:
+        return Perform((run, round_), Respond(invited, invitation.traceparent))
+    message = f"the deadline was {invited.deadline.isoformat(timespec='seconds')}; this cluster read the invitation at {now.isoformat()}"
+    late = Declined(run=run, round=round_, cluster=invited.cluster, at=now, reason="too-late", message=message)
+    return State(late, unless_closed(run, round_))

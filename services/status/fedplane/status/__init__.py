@@ -1,0 +1,1 @@
+"""The status service: what is outwardly visible of every run."""

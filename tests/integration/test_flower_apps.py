@@ -1,0 +1,283 @@
+"""Flower apps in their own environment, through the real runner: the example, and small apps that do what apps should not."""
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from machine_story import app_python
+from numpy.testing import assert_array_equal
+
+from fedplane.collaborator.apps import Answer, App, AppProcess
+from fedplane.collaborator.frameworks import tensors
+from fedplane.runtime.errors import AppFailed
+
+EXAMPLE = Path(__file__).parents[2] / "examples/01-mnist"
+PATIENCE_SECONDS = 120
+"""For importing torch on a busy machine."""
+
+PROJECT = """
+[project]
+name = "small"
+version = "1"
+[tool.flwr.app]
+publisher = "test"
+[tool.flwr.app.components]
+serverapp = "small:server"
+clientapp = "small:client"
+[tool.flwr.app.config]
+behave = "well"
+names = "arrays"
+"""
+
+SMALL = """
+import time
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import ServerApp
+from flwr.serverapp.strategy import FedAvg
+
+server, client = ServerApp(), ClientApp()
+
+@server.main()
+def main(grid, context):
+    if context.run_config["behave"] == "raise":
+        raise RuntimeError("no database here")
+    if context.run_config["behave"] != "say nothing":
+        first = ArrayRecord([np.arange(3, dtype=np.float32), np.array(7)])
+        FedAvg(arrayrecord_key=context.run_config["names"]).start(grid, first, train_config=ConfigRecord({"lr": 0.5, "on": True}))
+
+@client.train()
+def train(message, context):
+    behave = context.run_config["behave"]
+    weights, steps = message.content["arrays"].to_numpy_ndarrays()
+    metrics = {"num-examples": 4, "round": message.content["config"]["server-round"], "list": [1, 2]}
+    seen = context.state.setdefault("seen", MetricRecord({"times": 0}))
+    seen["times"] += 1
+    metrics["times"] = seen["times"]
+    if behave == "raise":
+        raise RuntimeError("no column of that name")
+    if behave == "hang":
+        time.sleep(3600)
+    if behave == "diverge":
+        weights = weights * np.nan
+    if behave == "reshape":
+        weights = weights.reshape(3, 1)
+    if behave == "forget":
+        del metrics["num-examples"]
+    if behave == "return an array":
+        return weights
+    arrays = ArrayRecord([weights + message.content["config"]["lr"], steps])
+    return Message(RecordDict({"arrays": arrays, "metrics": MetricRecord(metrics)}), reply_to=message)
+
+@client.evaluate()
+def evaluate(message, context):
+    there = {"partition": context.node_config["partition-id"], "of": context.node_config["num-partitions"]}
+    named = context.node_config["cluster-name"] == "berlin" and context.node_config["data-path"] == "/data"
+    return Message(RecordDict({"metrics": MetricRecord({"num-examples": 4, "named": int(named), **there})}), reply_to=message)
+
+def initial_model(run_config):
+    return {"w": np.ones(2), "b": np.zeros(1)}
+"""
+
+OLDER = """
+import numpy as np
+from flwr.client import NumPyClient
+from flwr.clientapp import ClientApp
+from flwr.server import ServerAppComponents, ServerConfig
+from flwr.server.strategy import FedAvg
+from flwr.serverapp import ServerApp
+
+class Client(NumPyClient):
+    def get_parameters(self, config):
+        return [np.arange(3, dtype=np.float32)]
+    def fit(self, parameters, config):
+        return [parameters[0] + np.float32(config["lr"])], 4, {"loss": 0.25}
+    def evaluate(self, parameters, config):
+        return 0.5, 6, {"accuracy": 0.75}
+
+client = ClientApp(client_fn=lambda context: Client().to_client())
+strategy = FedAvg(on_fit_config_fn=lambda server_round: {"lr": 1.0})
+server = ServerApp(server_fn=lambda context: ServerAppComponents(strategy=strategy, config=ServerConfig(num_rounds=1)))
+"""
+
+pytestmark = pytest.mark.app
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    return app_python()
+
+
+@pytest.fixture(scope="module")
+def shards(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("shards")
+    subprocess.run([python, EXAMPLE / "shards.py", directory], check=True, capture_output=True)
+    return directory
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/pyproject.toml").write_text(PROJECT)
+    (tmp_path / "app/small.py").write_text(SMALL)
+    return tmp_path / "app"
+
+
+def start(app: Path, python: Path, home: Path) -> AppProcess:
+    home.mkdir()
+    return AppProcess(App(app, "flower", python), home, home / "app.log", os.environ)
+
+
+@asynccontextmanager
+async def process(app: Path, python: Path, home: Path) -> AsyncIterator[AppProcess]:
+    held = start(app, python, home)
+    try:
+        yield held
+    finally:
+        await held.close()
+
+
+def request(home: Path, task: str, model: Path | None = None, **said: Any) -> Path:
+    directory = home / f"request-{len(list(home.glob('request-*')))}"
+    directory.mkdir()
+    invitation = {
+        "task": task, "run": "digits-1a2b3c4d", "round": 5, "training_round": 3, "cluster": "berlin", "position": 1, "clusters": 3,
+        "data": "/data", "configuration": {"lr": 0.5}, "run_configuration": {},
+    }  # fmt: skip
+    (directory / "invitation.json").write_text(json.dumps({**invitation, **said}))
+    if model:
+        (directory / "model.safetensors").hardlink_to(model)
+    return directory
+
+
+async def first_model(app: AppProcess, home: Path, **said: Any) -> tuple[Answer, Path]:
+    asked = request(home, "initialize", **said)
+    return await app.ask(asked, PATIENCE_SECONDS), asked / "update.safetensors"
+
+
+async def failure(app: AppProcess, asked: Path, deadline_seconds: float = PATIENCE_SECONDS) -> tuple[str, str]:
+    with pytest.raises(AppFailed) as failed:
+        await app.ask(asked, deadline_seconds)
+    return failed.value.reason, str(failed.value)
+
+
+async def test_the_example_trains_to_the_same_bits_in_whatever_process(python: Path, shards: Path, tmp_path: Path) -> None:
+    said = {"configuration": {"learning-rate": 0.03}, "data": str(shards / "berlin.npz")}
+    async with process(EXAMPLE, python, tmp_path / "one") as one, process(EXAMPLE, python, tmp_path / "two") as two:
+        first, model = await first_model(one, tmp_path / "one")
+        trained = [request(tmp_path / name, "train", model, **said) for name in ("one", "two")]
+        answers = await asyncio.gather(one.ask(trained[0], PATIENCE_SECONDS), two.ask(trained[1], PATIENCE_SECONDS))
+        measured = await one.ask(request(tmp_path / "one", "evaluate", trained[0] / "update.safetensors", **said), PATIENCE_SECONDS)
+
+    assert first == Answer(weight=1, metrics={}, configuration={"learning-rate": 0.03})
+    assert answers[0] == answers[1]
+    assert (trained[0] / "update.safetensors").read_bytes() == (trained[1] / "update.safetensors").read_bytes()
+    assert list(tensors.read(model))[:2] == ["conv1.weight", "conv1.bias"]
+    assert set(measured.metrics) == {"accuracy", "loss"} and measured.metrics["accuracy"] > 0.5
+
+
+async def test_an_app_initializes_trains_and_evaluates_and_keeps_its_state(small: Path, python: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with process(small, python, home) as app:
+        first, model = await first_model(app, home)
+        trained = request(home, "train", model)
+        answers = [await app.ask(trained, PATIENCE_SECONDS) for _ in range(2)]
+        measured = await app.ask(request(home, "evaluate", model), PATIENCE_SECONDS)
+
+    assert first == Answer(weight=1, metrics={}, configuration={"lr": 0.5, "on": True})
+    assert answers == [Answer(weight=4, metrics={"round": 3, "times": times}) for times in (1, 2)]
+    assert measured == Answer(weight=4, metrics={"partition": 1, "of": 3, "named": 1})
+    assert_array_equal(tensors.read(trained / "update.safetensors")["0"], np.array([0.5, 1.5, 2.5], np.float32), strict=True)
+    assert_array_equal(tensors.read(trained / "update.safetensors")["1"], np.array(7), strict=True)
+
+
+async def test_an_app_that_misbehaves_is_told_what_it_did(small: Path, python: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with process(small, python, home) as app:
+        _, model = await first_model(app, home)
+        failures = {
+            behave: await failure(app, request(home, "train", model, run_configuration={"behave": behave}))
+            for behave in ("raise", "diverge", "reshape", "forget", "return an array")
+        }
+        failures["hang"] = await failure(app, request(home, "train", model, run_configuration={"behave": "hang"}), 1)
+
+    assert failures == {
+        "raise": ("app-raised", "RuntimeError: no column of that name"),
+        "diverge": ("not-finite", "tensor '0' has values that are infinite or not a number; has training diverged?"),
+        "reshape": ("wrong-layout", "the app must return the tensors that it was sent: '0' is float32[3, 1] and was float32[3]"),
+        "forget": ("no-weight", "the app did not say how many examples it used; return the metric num-examples"),
+        "return an array": ("app-raised", "the app's train function returned a ndarray; it must return a Message"),
+        "hang": ("timed-out", "the app did not answer within 1 s and was stopped; give its rounds more time, or less work"),
+    }
+
+
+async def test_a_server_app_that_cannot_begin_says_what_to_do(small: Path, python: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    wrong = ({"behave": "raise"}, {"behave": "say nothing"}, {"names": "weights"}, {"unheard": 1})
+    async with process(small, python, home) as app:
+        failures = [await failure(app, request(home, "initialize", run_configuration=overrides)) for overrides in wrong]
+
+    declare = "or declare [tool.fedplane] initial-model in the app's pyproject.toml"
+    assert failures == [
+        ("app-raised", f"the ServerApp raised RuntimeError: no database here; mend it, {declare}"),
+        ("not-supported", f"the ServerApp sent nothing to its clients; let it begin with training, {declare}"),
+        ("not-supported", "the strategy names its records ['config', 'weights']; keep the names 'arrays' and 'config'"),
+        (
+            "load-failed",
+            "the run configuration does not fit the app: Key 'unheard' is not present in the main dictionary; "
+            "spec.config may only set what [tool.flwr.app.config] in the app's pyproject.toml has",
+        ),
+    ]
+
+
+async def test_a_declared_first_model_needs_no_server_app(small: Path, python: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (small / "pyproject.toml").write_text(PROJECT + '[tool.fedplane]\ninitial-model = "small:initial_model"\n')
+    async with process(small, python, home) as app:
+        answer, model = await first_model(app, home, run_configuration={"behave": "raise"})
+
+    assert answer == Answer(weight=1, metrics={})
+    assert {name: tensor.tolist() for name, tensor in tensors.read(model).items()} == {"w": [1, 1], "b": [0]}
+
+
+async def test_an_app_of_the_older_kind_works_as_it_is(small: Path, python: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (small / "small.py").write_text(OLDER)
+    async with process(small, python, home) as app:
+        first, model = await first_model(app, home)
+        trained = request(home, "train", model)
+        answer = await app.ask(trained, PATIENCE_SECONDS)
+        measured = await app.ask(request(home, "evaluate", model), PATIENCE_SECONDS)
+
+    assert first == Answer(weight=1, metrics={}, configuration={"lr": 1.0})
+    assert (answer, measured) == (Answer(weight=4, metrics={"loss": 0.25}), Answer(weight=6, metrics={"loss": 0.5, "accuracy": 0.75}))
+    assert tensors.read(trained / "update.safetensors")["0"].tolist() == [0.5, 1.5, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("small.py", "import magic", "clientapp 'small:client' cannot be loaded: ModuleNotFoundError: No module named 'magic'"),
+        ("small.py", "client = 3", "clientapp 'small:client' is a int; it must be a flwr.clientapp.ClientApp"),
+        ("pyproject.toml", "[project]", "holds no Flower app: Invalid pyproject.toml"),
+    ],
+    ids=["a missing dependency", "not an app", "an empty project"],
+)
+async def test_an_app_that_cannot_be_loaded_is_told_why(
+    small: Path, python: Path, tmp_path: Path, file: str, content: str, said: str
+) -> None:
+    home = tmp_path / "home"
+    (small / file).write_text(content)
+    async with process(small, python, home) as app:
+        reason, message = await failure(app, request(home, "initialize"))
+
+    assert reason == "load-failed"
+    assert said in message

@@ -1,0 +1,197 @@
+"""The architecture as tests: who may import what, which modules may touch the world, where subjects are written.
+
+Which layer may import which, and which module a library, is said in `.importlinter`.
+Here stands what it cannot say, because it holds for every module that nobody has listed: a module is pure unless it is named below.
+A pure module computes with what it is given.
+It reads no clock, no file, no environment and no random numbers, starts nothing and waits for nothing, so its tests need no world either.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+from sources import ROOT, tree
+
+ROOTS = ("schemas", "runtime", "services/scheduler", "services/aggregator", "services/status", "collaborator", "cli")
+
+IMPURE = {
+    "fedplane.schemas.generate": "writes the files that are derived from the vocabulary",
+    "fedplane.runtime.memory": "waits: the whole bus in one process",
+    "fedplane.runtime.nats": "speaks to the server",
+    "fedplane.runtime.replica": "waits and reads the clock: the one loop; its actions are plain data, so cores may import it",
+    "fedplane.runtime.service": "handles signals, logs, opens the bus",
+    "fedplane.runtime.settings": "reads the environment",
+    "fedplane.runtime.telemetry": "sends spans",
+    "fedplane.scheduler.main": "composes the scheduler",
+    "fedplane.scheduler.settings": "is read from the environment",
+    "fedplane.aggregator.folding": "streams chunks",
+    "fedplane.aggregator.main": "composes the aggregator",
+    "fedplane.aggregator.settings": "is read from the environment",
+    "fedplane.aggregator.tracing": "emits the spans of rounds",
+    "fedplane.status.main": "composes the status service",
+    "fedplane.status.settings": "is read from the environment",
+    "fedplane.status.showing": "puts views",
+    "fedplane.collaborator.advertising": "says again and again what the cluster offers",
+    "fedplane.collaborator.apps": "starts and kills the user's app",
+    "fedplane.collaborator.children": "starts and ends processes",
+    "fedplane.collaborator.frameworks.__main__": "is the runner: loads and runs the user's code",
+    "fedplane.collaborator.frameworks.flower": "loads and runs a Flower app",
+    "fedplane.collaborator.frameworks.tensors": "reads and writes tensors in files",
+    "fedplane.collaborator.main": "composes the collaborator",
+    "fedplane.collaborator.pool": "keeps apps warm",
+    "fedplane.collaborator.settings": "is read from the environment",
+    "fedplane.collaborator.training": "carries out tasks",
+    "fedplane.collaborator.transfers": "moves models and updates between files and the bus",
+    "fedplane.cli": "is a shell: terminals, files, processes",
+}
+"""Every module, or package, that touches the world, and how. A new line here is a decision; a new pure module needs none."""
+
+PURE_LIBRARIES = {
+    "__future__", "abc", "base64", "bisect", "collections", "contextlib", "dataclasses", "datetime", "decimal", "enum", "fractions",
+    "functools", "hashlib", "heapq", "inspect", "itertools", "json", "math", "operator", "re", "string", "struct", "textwrap", "types",
+    "typing",
+    "cloudevents", "ml_dtypes", "numpy", "pydantic", "pydantic_core",
+}  # fmt: skip
+"""Libraries that compute and do nothing else."""
+
+DATA_OF_THE_LOOP = "fedplane.runtime.replica"
+
+IMPURE_CALLS = {"open", "print", "input", "breakpoint"}
+CLOCKS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
+
+SUBJECTS = {
+    "fedplane.schemas.facts": "the vocabulary",
+    "fedplane.runtime.nats.streams": "which stream keeps which subjects",
+}
+"""The modules in which a subject may be written."""
+
+ENVIRONMENT = ("fedplane.cli", "fedplane.collaborator.frameworks.__main__", "fedplane.collaborator.main")
+"""Who reads the environment other than through `runtime.settings`: the shells that hand one to a process they start."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module of the product."""
+
+    name: str
+    path: str
+    package: str
+    tree: ast.Module
+
+    def imports(self) -> Iterator[tuple[int, str]]:
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from ((node.lineno, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                yield from ((node.lineno, self._meant(node.module, alias.name)) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield from ((node.lineno, ".".join(filter(None, (self.package, node.module or alias.name)))) for alias in node.names)
+
+    def _meant(self, module: str, name: str) -> str:
+        return f"{module}.{name}" if f"{module}.{name}" in names() else module
+
+
+@cache
+def names() -> frozenset[str]:
+    return frozenset(module_name(source.path, root) for source in tree() for root in ROOTS if source.path.startswith(f"{root}/fedplane/"))
+
+
+def module_name(path: str, root: str) -> str:
+    parts = Path(path).relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def modules() -> tuple[Module, ...]:
+    found = []
+    for source in tree():
+        for root in ROOTS:
+            if source.path.startswith(f"{root}/fedplane/") and source.path.endswith(".py"):
+                name = module_name(source.path, root)
+                package = name if source.path.endswith("__init__.py") else name.rpartition(".")[0]
+                found.append(Module(name, source.path, package, source.tree))
+    return tuple(found)
+
+
+def is_in(name: str, listed: str) -> bool:
+    return name == listed or name.startswith(listed + ".")
+
+
+def is_impure(name: str) -> bool:
+    return any(is_in(name, listed) for listed in IMPURE)
+
+
+def impurities(module: Module) -> Iterator[str]:
+    """Where the module touches the world, or imports what does."""
+    for line, imported in module.imports():
+        if imported.startswith("fedplane."):
+            if is_impure(imported) and imported != DATA_OF_THE_LOOP:
+                yield f"{module.path}:{line}: imports {imported}, which {IMPURE.get(imported, 'touches the world')}"
+        elif imported.partition(".")[0] not in PURE_LIBRARIES:
+            yield f"{module.path}:{line}: imports {imported}"
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:
+            yield f"{module.path}:{node.lineno}: calls {node.func.id}"
+        if isinstance(node, ast.Attribute) and (ast.unparse(node) in CLOCKS or node.attr == "random"):
+            yield f"{module.path}:{node.lineno}: uses {ast.unparse(node)}"
+
+
+def test_a_module_is_pure_unless_it_is_listed() -> None:
+    found = [impurity for module in modules() if not is_impure(module.name) for impurity in impurities(module)]
+
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_a_module_that_is_listed_touches_the_world() -> None:
+    impure = {module.name for module in modules() if any(impurities(module))}
+
+    assert [listed for listed in IMPURE if not any(is_in(name, listed) for name in impure)] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["import asyncio", "from os import environ", "import fedplane.runtime.nats", "x = open('f')", "now = datetime.now", "numpy.random"],
+)
+def test_an_impurity_is_found(line: str) -> None:
+    assert len(list(impurities(Module("fedplane.new", "new.py", "fedplane", ast.parse(line))))) == 1
+
+
+def test_subjects_are_written_in_one_place() -> None:
+    found = [f"{module.path}:{line}: {text!r}" for module in modules() if module.name not in SUBJECTS for line, text in subjects(module)]
+
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_the_places_where_subjects_are_written_write_some() -> None:
+    assert {module.name for module in modules() if any(subjects(module))} == set(SUBJECTS)
+
+
+def subjects(module: Module) -> Iterator[tuple[int, str]]:
+    spoken = {id(node.value) for node in ast.walk(module.tree) if isinstance(node, ast.Expr)}  # docstrings may speak of subjects
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "fed.v1" in node.value and id(node) not in spoken:
+            yield node.lineno, node.value
+
+
+def test_only_main_and_settings_read_the_environment() -> None:
+    found = [
+        f"{module.path}:{node.lineno}: {ast.unparse(node)}"
+        for module in modules()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
+        if not any(is_in(module.name, allowed) for allowed in ENVIRONMENT)
+    ]
+
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_imports_follow_the_contracts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+    status = lint_imports(no_cache=True)
+
+    assert status == 0, capsys.readouterr().out

@@ -1,0 +1,71 @@
+"""What is written for people stays true: generated pages, links, and the commands they are told to run."""
+
+import re
+import runpy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from sources import ROOT, Source, tree
+
+from fedplane.aggregator.rounds import TRANSITIONS, Phase
+from fedplane.schemas.facts import Closed, Expired, Opened, RoundFailed
+
+PAGES = [source for source in tree() if source.path.endswith(".md")]
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+MAKE = re.compile(r"`make ([a-z]+)`|^\s*(?:\$ )?make ([a-z]+)\s*(?:#.*)?$", re.MULTILINE)
+
+page: Callable[[Mapping[Phase, Mapping[type[Any], Phase]]], str] = runpy.run_path(str(ROOT / "docs/draw_rounds.py"))["page"]
+
+
+def test_the_picture_of_a_round_is_drawn_from_the_table_that_runs_it() -> None:
+    assert (ROOT / "docs/rounds.md").read_text() == page(TRANSITIONS), "run: make schemas"
+
+
+def test_a_picture_shows_every_transition_once() -> None:
+    table: dict[Phase, dict[type[Any], Phase]] = {
+        Phase.COLLECTING: {Opened: Phase.COLLECTING, Expired: Phase.FAILED, RoundFailed: Phase.FAILED, Closed: Phase.FOLDING},
+        Phase.FAILED: {},
+    }
+
+    assert [line.strip() for line in page(table).splitlines() if " --> " in line] == [
+        "[*] --> collecting: Opened",
+        "collecting --> collecting: Opened",
+        "collecting --> failed: Expired, RoundFailed",
+        "collecting --> folding: Closed",
+        "failed --> [*]",
+    ]
+
+
+@pytest.mark.parametrize("source", PAGES, ids=lambda source: source.path)
+def test_links_lead_somewhere(source: Source) -> None:
+    broken = [link for link in LINK.findall(source.text) if not leads_somewhere(source, link)]
+
+    assert broken == []
+
+
+def leads_somewhere(source: Source, link: str) -> bool:
+    path, _, heading = link.partition("#")
+    if re.match("[a-z]+:", link):
+        return True  # another site, which a test does not visit
+    target = (ROOT / source.path).parent / path if path else ROOT / source.path
+    return target.exists() and (not heading or heading in headings(target.read_text()))
+
+
+def headings(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    return {re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in text.splitlines() if line.startswith("#")}
+
+
+def test_every_make_target_that_a_page_names_is_there() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {(source.path, first or second) for source in PAGES for first, second in MAKE.findall(source.text)}
+
+    assert {(path, target) for path, target in named if target not in targets} == set()
+
+
+def test_a_broken_link_is_found() -> None:
+    here = Source("docs/events.md", "# A heading, or two\n")
+
+    assert [leads_somewhere(here, link) for link in ("rounds.md", "#submitted", "https://nats.io")] == [True, True, True]
+    assert [leads_somewhere(here, link) for link in ("nowhere.md", "#nothing", "events.md#nothing")] == [False, False, False]

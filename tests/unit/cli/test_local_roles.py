@@ -1,0 +1,83 @@
+"""What runs beside the bus, what it is told, and how patient the supervisor is with it."""
+
+import sys
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as some
+
+from fedplane.cli.clusters import Allocatable, Cluster
+from fedplane.cli.directory import Directory
+from fedplane.cli.federation import Deployment, roles
+from fedplane.cli.server import Configuration
+from fedplane.cli.supervisor import Patience, Process
+
+SHARED = {"FEDPLANE_NATS_URL": "nats://127.0.0.1:4300", "FEDPLANE_BULK_BYTES": "1500000000"}
+
+
+def _module(name: str, role: str, replica: str, **settings: str) -> Process:
+    command = (sys.executable, "-P", "-m", f"fedplane.{role}.main")
+    return Process(name, command, {**SHARED, "FEDPLANE_REPLICA": replica, **settings})
+
+
+def test_a_federation_is_its_services_and_then_a_collaborator_for_each_cluster():
+    hospital = Cluster(
+        name="hospital-a", claims={"data": "/data/a"}, allocatable=Allocatable(cpu="4", memory="8Gi"), labels={"region": "eu"}
+    )
+    deployment = Deployment(Directory(Path("/state")), Configuration(4300, 2_000_000_000), (hospital, Cluster(name="b")), aggregators=2)
+
+    assert roles(deployment) == (
+        (
+            _module("scheduler", "scheduler", "0"),
+            _module("aggregator-0", "aggregator", "0"),
+            _module("aggregator-1", "aggregator", "1"),
+            _module("status", "status", "0"),
+        ),
+        (
+            _module(
+                "collaborator-hospital-a",
+                "collaborator",
+                "hospital-a",
+                FEDPLANE_CLUSTER="hospital-a",
+                FEDPLANE_CLAIMS='{"data": "/data/a"}',
+                FEDPLANE_LABELS='{"region": "eu"}',
+                FEDPLANE_WORKDIR="/state/work/hospital-a",
+                FEDPLANE_CPU="4",
+                FEDPLANE_MEMORY="8Gi",
+            ),
+            _module(
+                "collaborator-b",
+                "collaborator",
+                "b",
+                FEDPLANE_CLUSTER="b",
+                FEDPLANE_CLAIMS="{}",
+                FEDPLANE_LABELS="{}",
+                FEDPLANE_WORKDIR="/state/work/b",
+            ),
+        ),
+    )
+
+
+def test_the_wait_before_a_restart_doubles_up_to_five_seconds_and_after_ten_restarts_there_is_none():
+    patience = Patience()
+
+    assert [patience.delay_seconds([0.0] * deaths, 0.0) for deaths in range(1, 12)] == [0.2, 0.4, 0.8, 1.6, 3.2, *[5.0] * 5, None]
+
+
+def test_deaths_of_more_than_a_minute_ago_are_forgotten():
+    assert Patience().delay_seconds([0.0, 30.0, 59.0, 60.5], 61.0) == 0.8
+
+
+@given(
+    deaths=some.lists(some.floats(0, 1000), max_size=30).map(sorted),
+    patience=some.builds(Patience, some.floats(0.01, 1), some.floats(1, 10), some.integers(0, 20), some.floats(1, 100)),
+)
+def test_every_wait_is_within_its_bounds_and_none_means_too_many_deaths_in_the_window(deaths: list[float], patience: Patience):
+    delay_seconds = patience.delay_seconds(deaths, 1000.0)
+
+    recent = [at for at in deaths if at > 1000.0 - patience.window_seconds]
+    if len(recent) > patience.restarts_max:
+        assert delay_seconds is None
+    else:
+        assert delay_seconds is not None
+        assert patience.delay_seconds_min <= delay_seconds <= patience.delay_seconds_max

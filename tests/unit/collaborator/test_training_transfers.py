@@ -1,0 +1,92 @@
+"""What is kept of models, which updates may be sent, and what is said of the others."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from fedplane.collaborator.transfers import Stored, Update, check_update, fetch, upload
+from fedplane.runtime.errors import AppFailed
+from fedplane.runtime.memory import MemoryBulk
+from fedplane.schemas.facts import Invited
+from fedplane.schemas.models import Model, Task
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+W = np.arange(4, dtype=np.float32)
+GOOD = save({"w": W, "b": np.zeros(1, np.float32)})
+BYTES_MAX = 1000
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    (tmp_path / "model.safetensors").write_bytes(GOOD)
+    return tmp_path / "model.safetensors"
+
+
+def test_an_update_with_the_models_layout_may_be_sent(model: Path):
+    assert check_update(model, model, len(GOOD)) == Update(model, GOOD[:-20], 20)
+
+
+def test_an_initial_model_may_have_any_layout(model: Path):
+    assert check_update(model, None, len(GOOD)).bytes == 20
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "said"),
+    [
+        (bytes(1001), "update-too-large", "has 1001 bytes, and this cluster sends at most 1000"),
+        (GOOD[:-1], "bad-update", f"describes {len(GOOD)} bytes, but the file has {len(GOOD) - 1}"),
+        (b"", "bad-update", "does not state its own length"),
+        (b"\xff" * 20, "bad-update", "does not state its own length"),
+        ((2).to_bytes(8, "little") + b"[]", "bad-update", "no JSON object"),
+        (save({"w": W}), "wrong-layout", "has F32 tensor 'w' of shape [4] where the model has F32 tensor 'b' of shape [1]"),
+        (save({"w": W[:3], "b": np.zeros(1, np.float32)}), "wrong-layout", "of shape [3] where the model has F32 tensor 'w' of shape [4]"),
+        (save({"w": W.astype(np.float16), "b": np.zeros(1, np.float32)}), "wrong-layout", "has F16 tensor 'w'"),
+        (save({"w": np.zeros(0, np.float32), "b": np.zeros(1, np.float32), "z": W[:0]}), "wrong-layout", "of shape [0]"),
+        (save({"w": W, "b": np.zeros(1, np.float32)}, {"": ""}), "wrong-layout", "another order or other metadata"),
+    ],
+)  # fmt: skip
+def test_an_update_that_cannot_be_folded_says_what_is_wrong_with_it(content: bytes, reason: str, said: str, model: Path, tmp_path: Path):
+    update = tmp_path / "update.safetensors"
+    update.write_bytes(content)
+
+    with pytest.raises(AppFailed) as failure:
+        check_update(update, model, BYTES_MAX)
+
+    assert failure.value.reason == reason
+    assert said in str(failure.value)
+
+
+def test_a_missing_update_is_the_apps_failure(tmp_path: Path):
+    with pytest.raises(AppFailed, match=r"without leaving update\.safetensors"):
+        check_update(tmp_path / "update.safetensors", None, 100)
+
+
+async def stored(bulk: MemoryBulk, update: Path, round_: int) -> Stored:
+    invitation = Invited(
+        run="r1", round=round_, at=NOW, cluster="c1", task=Task.TRAIN, training_round=1, framework="other", app="", data="",
+        configuration={}, run_configuration={}, deadline=NOW, shard_bytes=8, chunk_bytes=8,
+    )  # fmt: skip
+    return await upload(bulk, check_update(update, None, BYTES_MAX), invitation)
+
+
+async def test_attempts_to_upload_never_mix(model: Path):
+    bulk = MemoryBulk()
+
+    first, second = await stored(bulk, model, 1), await stored(bulk, model, 1)
+
+    assert not {piece.subject for piece in (first.layout, *first.shards)} & {piece.subject for piece in (second.layout, *second.shards)}
+
+
+async def test_a_model_is_kept_unwritable_until_another_takes_its_place(model: Path, tmp_path: Path):
+    bulk, paths = MemoryBulk(), []
+    for round_ in (1, 2):
+        pieces = await stored(bulk, model, round_)
+        digest = str(round_) * 64
+        that = Model(run="r1", round=round_, bytes=20, layout=pieces.layout, shards=pieces.shards, digest=digest)
+        paths.append(await fetch(bulk, that, tmp_path / "kept"))
+
+    assert list((tmp_path / "kept").iterdir()) == paths[1:]
+    assert (paths[1].read_bytes(), paths[1].stat().st_mode & 0o777) == (GOOD, 0o444)

@@ -1,0 +1,124 @@
+"""The files that make containers say what the code says: roles, settings, clusters, loopback."""
+
+import importlib
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+import yaml
+from sources import ROOT
+
+from fedplane.runtime.settings import ServiceSettings
+
+DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
+EXAMPLE = ROOT / "examples/01-mnist"
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+ROLES = {name: service["build"]["args"]["ROLE"] for name, service in SERVICES.items() if "build" in service}
+
+every_role = pytest.mark.parametrize("role", sorted(set(ROLES.values())))
+every_process = pytest.mark.parametrize(("name", "role"), ROLES.items(), ids=ROLES)
+
+
+def settings_class(role: str) -> type[ServiceSettings]:
+    found = vars(importlib.import_module(f"fedplane.{role}.settings")).values()
+    return next(each for each in found if isinstance(each, type) and issubclass(each, ServiceSettings) and each is not ServiceSettings)
+
+
+def instructions(name: str) -> Iterator[str]:
+    """The Dockerfile's instructions of one name, continued lines joined."""
+    for line in DOCKERFILE.replace("\\\n", " ").splitlines():
+        if line.startswith(name + " "):
+            yield line.removeprefix(name + " ")
+
+
+def test_the_federation_has_every_service_and_two_aggregators() -> None:
+    assert set(ROLES.values()) == {"scheduler", "aggregator", "status", "collaborator"}
+    assert SERVICES["aggregator"]["deploy"] == {"replicas": 2}
+
+
+@every_role
+def test_a_role_has_an_extra_to_install_and_a_main_to_start(role: str) -> None:
+    assert role in EXTRAS
+    assert callable(importlib.import_module(f"fedplane.{role}.main").main)
+
+
+@every_process
+def test_a_process_is_told_only_what_its_role_understands(name: str, role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment: dict[str, str] = SERVICES[name]["environment"]
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+
+    settings = settings_class(role)()
+
+    assert {f"FEDPLANE_{field.upper()}" for field in settings.model_fields_set} >= set(environment)
+    assert settings.nats_url == "nats://nats:4222"
+
+
+def test_nothing_listens_beyond_this_machine() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
+
+    assert ports == ["127.0.0.1:4222:4222"]
+
+
+@every_process
+def test_a_process_has_no_privileges_and_waits_for_the_bus(name: str, role: str) -> None:
+    service = SERVICES[name]
+
+    assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
+    assert service["depends_on"] == {"nats": {"condition": "service_healthy"}}
+
+
+def test_the_clusters_are_those_of_the_example_and_see_their_own_data_only() -> None:
+    expected = {}
+    for cluster in yaml.safe_load((EXAMPLE / "clusters.yaml").read_text())["clusters"]:
+        claims = {claim: PurePosixPath("/", value) for claim, value in cluster["claims"].items()}
+        expected[cluster["name"]] = (
+            claims,
+            cluster["labels"],
+            cluster["allocatable"],
+            [f"./examples/01-mnist{path}" for path in claims.values()],
+        )
+
+    assert {name: as_told(name) for name, role in ROLES.items() if role == "collaborator"} == expected
+
+
+def as_told(name: str) -> tuple[Any, ...]:
+    """A cluster as compose.yaml tells it: claims, labels, what it has, and the files that it sees."""
+    service = SERVICES[name]
+    told = {variable.removeprefix("FEDPLANE_"): yaml.safe_load(value) for variable, value in service["environment"].items()}
+    claims = {claim: PurePosixPath(value) for claim, value in told.get("CLAIMS", {}).items()}
+    volumes = [volume.split(":") for volume in service.get("volumes", ())]
+    assert told["CLUSTER"] == name
+    assert [[target, mode] for _, target, mode in volumes] == [[str(path), "ro"] for path in claims.values()]
+    return claims, told["LABELS"], {"cpu": str(told["CPU"]), "memory": told["MEMORY"]}, [source for source, _, _ in volumes]
+
+
+def test_an_image_is_made_of_files_that_there_are() -> None:
+    copied = [source for copy in instructions("COPY") if not copy.startswith("--from") for source in copy.split()[:-1]]
+    let_in = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+
+    assert [source for source in copied if not (ROOT / source).exists() or PurePosixPath(source).parts[0] not in let_in] == []
+
+
+def test_no_process_runs_as_root() -> None:
+    stages = [stage.splitlines() for stage in re.split("^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]]
+    users = {lines[0].partition(" AS ")[2]: [line for line in lines if line.startswith("USER ")] for lines in stages}
+
+    assert {stage: said[-1] for stage, said in users.items() if said} == {"service": "USER 10001:10001", "mnist": "USER 10001:10001"}
+    assert stages[-1] == ["service"], "what is built by default is the service"
+
+
+def test_a_container_starts_its_roles_main_and_hands_it_the_signals() -> None:
+    (command,) = instructions("CMD")
+
+    assert "exec python -m fedplane.${FEDPLANE_ROLE}.main" in command
+
+
+def test_the_example_has_one_pytorch_everywhere() -> None:
+    places = [DOCKERFILE, (ROOT / "Makefile").read_text(), (EXAMPLE / "pyproject.toml").read_text()]
+
+    assert len({version for place in places for version in re.findall(r"torch==([\d.]+)", place)}) == 1
