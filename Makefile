@@ -2,7 +2,7 @@
 # Needs make and Python 3.11 or newer, nothing else; to choose the Python: make PYTHON=python3.12 ...
 
 PYTHON ?= python3
-PIP_INSTALL = pip install --quiet --disable-pip-version-check
+PIP_INSTALL = pip install --quiet --quiet --disable-pip-version-check
 EXAMPLE = examples/01-mnist
 
 .DEFAULT_GOAL := help

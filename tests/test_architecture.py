@@ -65,6 +65,7 @@ CLOCKS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
 
 SUBJECTS = {
     "fedplane.schemas.facts": "the vocabulary",
+    "fedplane.schemas.subjects": "bytes and tasks, which are no facts",
     "fedplane.runtime.nats.streams": "which stream keeps which subjects",
 }
 """The modules in which a subject may be written."""

@@ -7,10 +7,11 @@ from typing import Any
 from fedplane.aggregator.runs import Cut, Run, Runs, RunsState
 from fedplane.runtime.ports import Recorded
 from fedplane.runtime.replica import Action, State
-from fedplane.schemas.facts import Contributed, Declined, Evaluated, Fact, Folded, Invited, Scheduled, Submitted, model_piece, update_piece
+from fedplane.schemas.facts import Contributed, Declined, Evaluated, Fact, Folded, Invited, Scheduled, Submitted
 from fedplane.schemas.layout import cut
 from fedplane.schemas.models import Chosen, Piece, Task
 from fedplane.schemas.resources import FederatedLearning
+from fedplane.schemas.subjects import model_piece, update_piece
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RUN = "digits-01234567"

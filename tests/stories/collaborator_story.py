@@ -15,8 +15,9 @@ from fedplane.collaborator.apps import Answer
 from fedplane.collaborator.main import collaborate
 from fedplane.collaborator.settings import CollaboratorSettings
 from fedplane.runtime.memory import MemoryBus
-from fedplane.schemas.facts import Advertised, Contributed, Declined, Evaluated, Fact, Invited, model_piece
+from fedplane.schemas.facts import Advertised, Contributed, Declined, Evaluated, Fact, Invited
 from fedplane.schemas.models import Model, Piece, Task, model_digest
+from fedplane.schemas.subjects import model_piece
 
 NOW = datetime.now(UTC)
 MODEL = save({"w": np.arange(6, dtype=np.float32), "b": np.array([7.0])}, {"order": '["w", "b"]'})

@@ -18,7 +18,7 @@ from fedplane.cli.download import save
 from fedplane.cli.federation import Up, federation
 from fedplane.runtime.nats import NatsBus, open_bus
 from fedplane.runtime.ports import Recorded
-from fedplane.schemas.facts import Cancelled, Completed, Failed, all_facts_of
+from fedplane.schemas.facts import Advertised, Cancelled, Completed, Failed, all_facts_of
 from fedplane.schemas.views import RunView
 
 REPOSITORY = Path(__file__).parents[2]
@@ -46,9 +46,9 @@ class Machine:
     directory: Path
     log: list[Recorded] = field(default_factory=list)
 
-    async def submit(self, **spec: Any) -> str:
+    async def submit(self, *, app: Path = TINY_APP, **spec: Any) -> str:
         file = self.directory / "run.yaml"
-        file.write_text(resource_yaml(**spec))
+        file.write_text(resource_yaml(app=app, **spec))
         run, _ = await runs.submit(self.bus, requests.read(file), _now())
         return run
 
@@ -83,15 +83,30 @@ class Machine:
 @asynccontextmanager
 async def machine(directory: Path, clusters: tuple[str, ...] = CLUSTERS, **options: Any) -> AsyncIterator[Machine]:
     """Everything up, with small shards and chunks so that a fold and an upload take many steps."""
-    directory.mkdir(exist_ok=True)
-    file = directory / "clusters.yaml"
-    offered = [{"name": name, "claims": {"data": f"/data/{name}"}, "allocatable": {"cpu": "1", "memory": "1Gi"}} for name in clusters]
-    file.write_text(yaml.safe_dump({"clusters": offered}))
+    file = _clusters_file(directory, clusters)
     async with (
         federation(directory / "state", clusters=file, port=0, **options) as up,
         open_bus(up.nats_url, name="test", source="/test") as bus,
     ):
+        await _advertised(bus, set(clusters))
         yield Machine(up, bus, directory)
+
+
+def _clusters_file(directory: Path, clusters: tuple[str, ...]) -> Path:
+    directory.mkdir(exist_ok=True)
+    file = directory / "clusters.yaml"
+    offered = [{"name": name, "claims": {"data": f"/data/{name}"}, "allocatable": {"cpu": "1", "memory": "1Gi"}} for name in clusters]
+    file.write_text(yaml.safe_dump({"clusters": offered}))
+    return file
+
+
+async def _advertised(bus: NatsBus, clusters: set[str]) -> None:
+    """Wait until every cluster has spoken: a run takes those that are there when it is scheduled."""
+    async with asyncio.timeout(30):
+        async for batch in bus.log.tail([Advertised.pattern()]):
+            clusters -= {record.fact.cluster for record in batch.records if isinstance(record.fact, Advertised)}
+            if not clusters:
+                return
 
 
 def resource_yaml(name: str = "tiny", app: Path = TINY_APP, **spec: Any) -> str:

@@ -12,11 +12,9 @@ from typing import Annotated
 
 import typer
 import yaml
-from rich.console import RenderableType
-from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from fedplane.cli import display, lines, requests, runs
+from fedplane.cli import display, lines, requests, runs, watching
 from fedplane.cli.connection import StateOption, UrlOption, call
 from fedplane.cli.directory import DEFAULT
 from fedplane.cli.download import save, size
@@ -32,9 +30,6 @@ EXIT_RUN_FAILED = 1
 
 FIRST_WORD_SECONDS = 5.0
 """How long `submit` waits for the scheduler, which needs milliseconds: after that the person is better told than kept."""
-
-REFRESH_PER_SECOND = 4
-"""How often a picture is drawn anew though nothing happened: its clocks go on."""
 
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, the beginning of it, or the name of its resource (then the latest run of it).")
@@ -120,38 +115,10 @@ def watch(run: RunName, url: UrlOption = None, state: StateOption = DEFAULT) -> 
     """
 
     async def body(bus: Bus) -> RunView:
-        found = await runs.find(bus, run)
-        screen = display.console()
-        return await (_watch_picture if screen.is_terminal else _watch_lines)(bus, found)
+        return await watching.watch(bus, await runs.find(bus, run))
 
     if call(url, state, body).phase is not Phase.COMPLETED:
         raise typer.Exit(EXIT_RUN_FAILED)
-
-
-class _Picture:
-    """A view as it looks at the time when it is drawn: its clocks go on while nothing happens."""
-
-    def __init__(self, view: RunView) -> None:
-        self._view = view
-
-    def __rich__(self) -> RenderableType:
-        return display.progress(self._view, _now())
-
-
-async def _watch_picture(bus: Bus, run: str) -> RunView:
-    with Live(console=display.console(), refresh_per_second=REFRESH_PER_SECOND) as picture:
-        async for view in runs.follow(bus, run):
-            picture.update(_Picture(view), refresh=True)
-    return view
-
-
-async def _watch_lines(bus: Bus, run: str) -> RunView:
-    before = None
-    async for view in runs.follow(bus, run):
-        for line in lines.progress_lines(before, view, _now()):
-            typer.echo(line)
-        before = view
-    return view
 
 
 def explain(run: RunName, url: UrlOption = None, state: StateOption = DEFAULT) -> None:

@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.live import Live
 
 from fedplane.cli import display, requests, runs, summary
 from fedplane.cli.directory import Directory
 from fedplane.cli.download import save
 from fedplane.cli.federation import federation
 from fedplane.cli.summary import Judgement, Outcome
+from fedplane.cli.watching import watch
 from fedplane.runtime.errors import AppFailed, BadInput, Unavailable
 from fedplane.runtime.nats import open_bus
 from fedplane.runtime.ports import Bus
 from fedplane.schemas.facts import Advertised
-from fedplane.schemas.views import Phase, RunView
+from fedplane.schemas.views import Phase
 
 __all__ = ["demo"]
 
@@ -78,7 +78,7 @@ def _begin_afresh(state: Path) -> None:
     if pid is not None:
         raise Unavailable(f"a demo is running in {state}, pid {pid}; `fedplane down --state {state}` ends it")
     if state.exists():
-        if not (state / "nats.conf").exists() and any(state.iterdir()):
+        if not Directory.at(state).configuration.exists() and any(state.iterdir()):
             raise BadInput(f"{state} holds something that no demo made; name another directory with --state")
         shutil.rmtree(state)
     state.mkdir(parents=True)
@@ -107,7 +107,8 @@ async def _demonstrate(example: Path, python: Path, state: Path) -> Outcome:
     ):
         await _until_advertised(bus, len(up.clusters))
         screen.print("3  Submitting federatedlearning.yaml and watching", style="bold")
-        view = await _run_to_end(bus, example / "federatedlearning.yaml")
+        run, _ = await runs.submit(bus, requests.read(example / "federatedlearning.yaml"), datetime.now(UTC))
+        view = await watch(bus, run, transient=True)
         if view.phase is Phase.COMPLETED and view.model is not None:
             await save(bus.bulk, view.model, state / "model.safetensors")
     judgement = await _judge(example, python, state) if view.phase is Phase.COMPLETED else None
@@ -121,15 +122,6 @@ async def _until_advertised(bus: Bus, wanted: int) -> None:
         heard |= {record.fact.cluster for record in batch.records if isinstance(record.fact, Advertised)}
         if len(heard) >= wanted:
             return
-
-
-async def _run_to_end(bus: Bus, file: Path) -> RunView:
-    run, _ = await runs.submit(bus, requests.read(file), datetime.now(UTC))
-    screen = display.console()
-    with Live(console=screen, refresh_per_second=4, transient=screen.is_terminal) as picture:
-        async for view in runs.follow(bus, run):
-            picture.update(display.progress(view, datetime.now(UTC)), refresh=screen.is_terminal)
-    return view
 
 
 async def _judge(example: Path, python: Path, state: Path) -> Judgement:

@@ -32,7 +32,7 @@ def read(path: Path) -> FederatedLearning:
             f"{path}: found apiVersion {found[0] or '(none)'} and kind {found[1] or '(none)'}; a run needs {API_VERSION} and {KIND}"
         )
     try:
-        resource = FederatedLearning.model_validate(document)
+        resource = FederatedLearning.model_validate(document, by_alias=True, by_name=False)
     except ValidationError as error:
         raise BadInput(f"{path}: this is no valid {KIND}\n" + _indented(explain_invalid(error))) from error
     if resource.spec.framework not in FRAMEWORKS:

@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedplane.cli.display import explanation, plain
-from fedplane.schemas.models import Metrics, Task
+from fedplane.cli.display import plain
+from fedplane.schemas.models import Chosen, Metrics, Refused, Task
 from fedplane.schemas.views import RunView
 
 __all__ = ["Judgement", "Outcome", "document", "picture"]
@@ -63,11 +63,11 @@ def picture(outcome: Outcome) -> RenderableType:
     view, judged = outcome.view, outcome.judgement
     parts: list[RenderableType] = [
         _titled("Phases", _phases(view)),
-        _titled("Why these clusters", explanation(view)),
+        _titled("Why these clusters", _clusters(view)),
         _titled("Rounds", _rounds(view)),
     ]
     if judged:
-        said = f"{judged.accuracy:.1%} of {judged.digits:,} digits that nobody trained on are recognised (loss {judged.loss:.3f})"
+        said = f"{judged.accuracy:.1%} of {judged.digits:,} digits that nobody trained on are recognised, loss {judged.loss:.3f}"
         parts.append(_titled("Result", Text(said, "bold green")))
     else:
         parts.append(_titled("Result", Text(f"{view.phase}: {plain(view.message)}", "bold red")))
@@ -87,6 +87,19 @@ def _phases(view: RunView) -> Table:
     return table
 
 
+def _clusters(view: RunView) -> Table:
+    """A line per cluster: each criterion's part in its score, or the reason why it was refused."""
+    everyone: list[Chosen | Refused] = [*view.participants, *view.refused]
+    criteria = list(dict.fromkeys(term.criterion for cluster in everyone for term in cluster.terms))
+    table = _table("CLUSTER", *(name.upper().replace("_", " ") for name in criteria), "SCORE", "VERDICT")
+    for cluster in everyone:
+        points = {term.criterion: f"{term.score:.2f} x {term.weight:g}" for term in cluster.terms}
+        verdict = Text("takes part", "green") if isinstance(cluster, Chosen) else Text(f"refused: {plain(cluster.message)}", "yellow")
+        score = "" if cluster.score is None else f"{cluster.score:.2f}"
+        table.add_row(cluster.cluster, *(points.get(name, "") for name in criteria), score, verdict)
+    return table
+
+
 def _rounds(view: RunView) -> Table:
     """A line per training round: who took part, and what was measured, on the digits that each cluster keeps for validation."""
     table = _table("ROUND", "PARTICIPANTS", "LOSS", "ACCURACY", "SECONDS")
@@ -98,8 +111,8 @@ def _rounds(view: RunView) -> Table:
             measured = {**measured, **it.metrics}
         seconds = sum((it.ended_at - it.opened_at).total_seconds() for it in of if it.ended_at)
         table.add_row(
-            str(number), ", ".join(trained[-1].answered) if trained else "", _number(measured, "loss"), _number(measured, "accuracy"),
-            f"{seconds:.1f}",
+            str(number), ", ".join(sorted(trained[-1].answered)) if trained else "",
+            _number(measured, "loss"), _number(measured, "accuracy"), f"{seconds:.1f}",
         )  # fmt: skip
     return table
 

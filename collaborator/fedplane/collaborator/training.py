@@ -32,6 +32,11 @@ __all__ = ["Training"]
 
 Answered = Contributed | Evaluated | Declined
 
+ANSWERING_SHARE = 0.2
+ANSWERING_SECONDS_MAX = 10.0
+"""Of the time until the deadline, what is kept for stopping an app that hangs and saying so, or for sending its update: a fifth, at most
+10 s."""
+
 GRACE_SECONDS = 10.0
 """How long after its deadline a round may keep us: the app is stopped at the deadline, and why it was not done is still to be said.
 Stopping takes a few seconds at most.
@@ -132,7 +137,7 @@ class Training:
                 model = await fetch(self._bus.bulk, invited.model, home / "model")
         _lay_out(directory, invited, model)
         with span(str(invited.task), parent=traceparent, attributes={**about, "fedplane.framework": invited.framework}) as asked:
-            answer = await app.ask(directory, self._seconds_until(invited.deadline))
+            answer = await app.ask(directory, _working_seconds(self._seconds_until(invited.deadline)))
         whose = {"run": invited.run, "round": invited.round, "cluster": invited.cluster}
         if invited.task is Task.EVALUATE:
             return Evaluated(**whose, at=self._clock(), weight=answer.weight, metrics=answer.metrics), asked.traceparent
@@ -172,6 +177,11 @@ class Training:
             logger.error("not answered", why=str(error))
         else:
             logger.info("answered" if outcome.mine else "answered already, or too late")
+
+
+def _working_seconds(left_seconds: float) -> float:
+    """How much of the time that is left the app may take: what remains is for the answer to arrive before the round is closed."""
+    return left_seconds - min(left_seconds * ANSWERING_SHARE, ANSWERING_SECONDS_MAX)
 
 
 def _made(folder: Path) -> Path:

@@ -20,9 +20,10 @@ import structlog
 
 from fedplane.runtime.errors import AppFailed, BadInput, BusError, Unreachable
 from fedplane.runtime.ports import Bulk
-from fedplane.schemas.facts import Invited, update_piece
+from fedplane.schemas.facts import Invited
 from fedplane.schemas.layout import HEADER_BYTES_MAX, BadLayout, Layout, Tensor, cut, parse_header
 from fedplane.schemas.models import Model, Piece
+from fedplane.schemas.subjects import update_piece
 
 __all__ = ["Stored", "Update", "check_update", "fetch", "insist", "remove", "upload"]
 

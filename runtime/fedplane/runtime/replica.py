@@ -195,7 +195,10 @@ class Replica(Generic[S]):
     async def _act(self, action: Action) -> None:
         match action:
             case State(fact, fence):
-                self.stated(await self.log.state(fact, fence=fence, traceparent=traceparent_of(fact)))
+                outcome = await self.log.state(fact, fence=fence, traceparent=traceparent_of(fact))
+                if outcome.mine:
+                    self._logger.info("stated", subject=fact.subject)
+                self.stated(outcome)
             case Remind(fact, when):
                 assert self.timers is not None, f"{type(self.core).__name__} sets timers, but none were given to its replica"
                 await self.timers.remind(fact, when, traceparent_of(fact))

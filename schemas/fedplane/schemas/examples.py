@@ -7,7 +7,7 @@ The facts are in the order of the vocabulary, one of each; a log would not hold 
 import hashlib
 from datetime import UTC, datetime, timedelta
 
-from fedplane.schemas import facts
+from fedplane.schemas import facts, subjects
 from fedplane.schemas.facts import Fact
 from fedplane.schemas.models import Chosen, Model, Piece, Refused, Task, Term, model_digest
 from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
@@ -30,8 +30,8 @@ def _piece(subject: str, size: int) -> Piece:
 
 
 def _model(round_: int, attempt: str) -> Model:
-    layout = _piece(facts.model_piece(_RUN, round_, attempt, "layout"), 392)
-    shards = (_piece(facts.model_piece(_RUN, round_, attempt, 0), 814_120),)
+    layout = _piece(subjects.model_piece(_RUN, round_, attempt, "layout"), 392)
+    shards = (_piece(subjects.model_piece(_RUN, round_, attempt, 0), 814_120),)
     return Model(run=_RUN, round=round_, bytes=814_120, layout=layout, shards=shards, digest=model_digest(layout, shards))
 
 
@@ -72,8 +72,8 @@ EXAMPLES: tuple[Fact, ...] = (
     ),
     facts.Contributed(
         at=_at(31), run=_RUN, round=1, cluster="hospital-a", attempt="a7", weight=1250, metrics={"train_loss": 0.41},
-        layout=_piece(facts.update_piece(_RUN, 1, "hospital-a", "a7", "layout"), 392),
-        shards=(_piece(facts.update_piece(_RUN, 1, "hospital-a", "a7", 0), 814_120),),
+        layout=_piece(subjects.update_piece(_RUN, 1, "hospital-a", "a7", "layout"), 392),
+        shards=(_piece(subjects.update_piece(_RUN, 1, "hospital-a", "a7", 0), 814_120),),
     ),
     facts.Evaluated(at=_at(40), run=_RUN, round=2, cluster="hospital-a", weight=250, metrics={"accuracy": 0.93, "loss": 0.22}),
     facts.Declined(
@@ -84,8 +84,8 @@ EXAMPLES: tuple[Fact, ...] = (
     facts.Expired(at=_DEADLINE, run=_RUN, round=1),
     facts.Closed(at=_at(33), run=_RUN, round=1, reason="everyone answered"),
     facts.Folded(
-        at=_at(34), run=_RUN, round=1, shard=0, piece=_piece(facts.model_piece(_RUN, 1, "f2", 0), 814_120), members=("hospital-a",),
-        layout=_piece(facts.model_piece(_RUN, 1, "f2", "layout"), 392),
+        at=_at(34), run=_RUN, round=1, shard=0, piece=_piece(subjects.model_piece(_RUN, 1, "f2", 0), 814_120), members=("hospital-a",),
+        layout=_piece(subjects.model_piece(_RUN, 1, "f2", "layout"), 392),
     ),
     facts.Aggregated(
         at=_at(35), run=_RUN, round=1, task=Task.TRAIN, training_round=1, members=("hospital-a",), weight=1250,

@@ -23,8 +23,7 @@ from fedplane.schemas.resources import FederatedLearning
 __all__ = [
     "Advertised", "Aggregated", "Cancelled", "Closed", "Completed", "Contributed", "Declined", "EVERYTHING", "Evaluated", "Expired",
     "FACTS", "Fact", "Failed", "Folded", "Invited", "Opened", "Rejected", "RoundFact", "RoundFailed", "RunFact", "Scheduled", "Started",
-    "Submitted", "Waiting", "all_facts_of", "bulk_of_round", "fact_type", "layout_piece", "model_piece", "parse_work_of_fold",
-    "run_level_facts_of", "update_piece", "work_of_fold",
+    "Submitted", "Waiting", "all_facts_of", "fact_type", "run_level_facts_of",
 ]  # fmt: skip
 
 
@@ -178,7 +177,7 @@ class Contributed(RoundFact):
     said_by = "collaborator"
 
     cluster: Name
-    attempt: str
+    attempt: Name
     weight: Weight
     metrics: Metrics
     layout: Piece
@@ -359,37 +358,3 @@ def all_facts_of(run: str = "*") -> str:
 def run_level_facts_of(run: str) -> str:
     """What is said about a run as a whole, its waits excepted: a fence on these lets a run end only once."""
     return f"fed.v1.run.{run}.*"
-
-
-# Bulk subjects. They are no facts, yet a permission is written against them, so they live here too.
-
-
-def update_piece(run: str, round_: int, cluster: str, attempt: str, shard: int | str) -> str:
-    """Where a cluster stores one shard of its update; `shard` may be "layout"."""
-    return f"bulk.fed.v1.{run}.{round_}.update.{cluster}.{attempt}.{shard}"
-
-
-def model_piece(run: str, round_: int, attempt: str, shard: int | str) -> str:
-    """Where a replica stores one shard of a model; `shard` may be "layout"."""
-    return f"bulk.fed.v1.{run}.{round_}.model.{attempt}.{shard}"
-
-
-def work_of_fold(run: str, round_: int, shard: int) -> str:
-    """The task to fold one shard of a round."""
-    return f"work.fed.v1.{run}.{round_}.fold.{shard}"
-
-
-def parse_work_of_fold(subject: str) -> tuple[str, int, int]:
-    """The run, round and shard that a fold task names."""
-    *_, run, round_, _, shard = subject.split(".")
-    return run, int(round_), int(shard)
-
-
-def layout_piece(shard_subject: str) -> str:
-    """Where the layout is that belongs to a shard's attempt."""
-    return shard_subject.rpartition(".")[0] + ".layout"
-
-
-def bulk_of_round(run: str, round_: int, kind: str = "*") -> str:
-    """All bulk data of a round, or only its updates ("update") or its model ("model"): what to purge."""
-    return f"bulk.fed.v1.{run}.{round_}.{kind}.>"

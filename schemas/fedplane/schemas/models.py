@@ -84,7 +84,7 @@ Configuration = Annotated[
 """What the app is told besides the model: hyper-parameters, as frameworks' config records allow them."""
 
 Metrics = Annotated[dict[Annotated[str, Field(max_length=100)], float], Field(max_length=METRICS_MAX)]
-"""What the app measured, by name. Finite numbers only, as in all of JSON: a metric that is not finite is left out where it arises."""
+"""What the app measured, by name. Finite numbers: an app whose metric is not finite has failed, and says so by declining."""
 
 Weight = Annotated[float, Field(gt=0, le=WEIGHT_MAX)]
 """How much an answer counts: the number of examples behind it."""

@@ -20,11 +20,10 @@ from fedplane.schemas.facts import (
     Rejected,
     RoundFailed,
     Started,
-    bulk_of_round,
     run_level_facts_of,
-    work_of_fold,
 )
 from fedplane.schemas.models import Task
+from fedplane.schemas.subjects import bulk_of_round, work_of_fold
 
 
 def test_nothing_is_due_before_clusters_are_chosen() -> None:
@@ -89,7 +88,7 @@ def test_training_invites_all_participants_with_the_model_and_what_the_app_told(
     story.initialize()
 
     assert story.invited() == {"a": Task.TRAIN, "b": Task.TRAIN, "c": Task.TRAIN}
-    invited = [fact for fact in story.log if isinstance(fact, Invited) and fact.round == 1][0]
+    invited = next(fact for fact in story.log if isinstance(fact, Invited) and fact.round == 1)
     assert (invited.configuration, invited.run_configuration, invited.model) == ({"lr": 0.5}, {"epochs": 2}, story.run.model)
 
 

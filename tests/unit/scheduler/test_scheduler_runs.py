@@ -6,7 +6,7 @@ import pytest
 
 from fedplane.runtime.ports import Fence, Recorded
 from fedplane.runtime.replica import State
-from fedplane.scheduler.runs import RESOURCES_REMEMBERED_MAX, WAITING_MAX, Runs, Scheduler
+from fedplane.scheduler.runs import RESOURCES_REMEMBERED_MAX, WAITING_MAX, Scheduler
 from fedplane.schemas.envelope import FACT_BYTES_MAX
 from fedplane.schemas.facts import Advertised, Cancelled, Completed, Failed, Scheduled, Started, Submitted, Waiting, run_level_facts_of
 from fedplane.schemas.models import Chosen, Model, Piece, Refused

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from fedplane.schemas import facts
+from fedplane.schemas import facts, subjects
 from fedplane.schemas.examples import EXAMPLES
 from fedplane.schemas.facts import FACTS, Advertised, Contributed, Evaluated, Fact, RoundFact, Started, Waiting
 
@@ -112,21 +112,20 @@ def test_a_fact_without_a_time_zone_has_no_time() -> None:
 
 
 def test_bulk_subjects_say_whose_bytes_they_are() -> None:
-    assert facts.update_piece("r", 3, "c", "a1", 0) == "bulk.fed.v1.r.3.update.c.a1.0"
-    assert facts.model_piece("r", 3, "a1", 0) == "bulk.fed.v1.r.3.model.a1.0"
-    assert facts.layout_piece(facts.update_piece("r", 3, "c", "a1", 7)) == facts.update_piece("r", 3, "c", "a1", "layout")
+    assert subjects.update_piece("r", 3, "c", "a1", 0) == "bulk.fed.v1.r.3.update.c.a1.0"
+    assert subjects.model_piece("r", 3, "a1", 0) == "bulk.fed.v1.r.3.model.a1.0"
 
 
 def test_all_bulk_data_of_a_round_is_matched_by_its_pattern() -> None:
-    update, model = facts.update_piece("r", 3, "c", "a1", 0), facts.model_piece("r", 3, "a1", 0)
+    update, model = subjects.update_piece("r", 3, "c", "a1", 0), subjects.model_piece("r", 3, "a1", 0)
 
-    assert matches(facts.bulk_of_round("r", 3), update) and matches(facts.bulk_of_round("r", 3), model)
-    assert matches(facts.bulk_of_round("r", 3, "update"), update) and not matches(facts.bulk_of_round("r", 3, "update"), model)
-    assert not matches(facts.bulk_of_round("r", 3), facts.update_piece("r", 33, "c", "a1", 0))
+    assert matches(subjects.bulk_of_round("r", 3), update) and matches(subjects.bulk_of_round("r", 3), model)
+    assert matches(subjects.bulk_of_round("r", 3, "update"), update) and not matches(subjects.bulk_of_round("r", 3, "update"), model)
+    assert not matches(subjects.bulk_of_round("r", 3), subjects.update_piece("r", 33, "c", "a1", 0))
 
 
 def test_a_fold_task_is_read_as_it_was_written() -> None:
-    assert facts.parse_work_of_fold(facts.work_of_fold("mnist-5f3a9c1e", 12, 3)) == ("mnist-5f3a9c1e", 12, 3)
+    assert subjects.parse_work_of_fold(subjects.work_of_fold("mnist-5f3a9c1e", 12, 3)) == ("mnist-5f3a9c1e", 12, 3)
 
 
 def matches(pattern: str, subject: str) -> bool:

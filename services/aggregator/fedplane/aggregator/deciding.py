@@ -9,9 +9,10 @@ from datetime import datetime
 from fedplane.aggregator.rounds import Phase, Round, weighted_mean
 from fedplane.runtime.ports import Fence
 from fedplane.runtime.replica import Action, Offer, Remind, State
-from fedplane.schemas.facts import Aggregated, Closed, Expired, Invited, Rejected, RoundFailed, work_of_fold
+from fedplane.schemas.facts import Aggregated, Closed, Expired, Invited, Rejected, RoundFailed
 from fedplane.schemas.models import Chosen, Configuration, Model, Task, model_digest
 from fedplane.schemas.resources import APP_ANNOTATION, FederatedLearning
+from fedplane.schemas.subjects import work_of_fold
 
 __all__ = ["about_round", "close_cancelled"]
 

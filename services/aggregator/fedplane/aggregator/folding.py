@@ -21,9 +21,10 @@ from fedplane.runtime.errors import BusError, Corrupt
 from fedplane.runtime.ports import Bulk, Bus, Fence, Lease
 from fedplane.runtime.replica import Replica
 from fedplane.runtime.telemetry import Attributes, round_traceparent, span
-from fedplane.schemas.facts import Aggregated, Contributed, Folded, RoundFailed, model_piece, parse_work_of_fold
+from fedplane.schemas.facts import Aggregated, Contributed, Folded, RoundFailed
 from fedplane.schemas.layout import BadLayout, Layout, cut, parse_header
 from fedplane.schemas.models import Piece
+from fedplane.schemas.subjects import model_piece, parse_work_of_fold
 
 __all__ = ["Folding"]
 

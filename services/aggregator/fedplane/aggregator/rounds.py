@@ -31,12 +31,17 @@ from fedplane.schemas.facts import (
     Rejected,
     RoundFact,
     RoundFailed,
-    update_piece,
 )
 from fedplane.schemas.layout import cut
 from fedplane.schemas.models import METRICS_MAX, Metrics, Task
+from fedplane.schemas.subjects import update_piece
 
 __all__ = ["TRANSITIONS", "Phase", "Round", "evolve", "opened", "unacceptable", "weighted_mean"]
+
+
+SHARDS_MAX = 2_000
+"""Each takes about 200 bytes in `contributed`, `aggregated` and every invitation, and a fact has 900 kB: 32 GB of model at 16 MB a
+shard."""
 
 
 class Phase(StrEnum):
@@ -157,6 +162,10 @@ def unacceptable(question: Opened, answer: Contributed) -> str | None:
         return "the round asked for an evaluation, not for an update"
     if question.model is not None and answer.layout.digest != question.model.layout.digest:
         return "its layout is not the model's: another set of tensors, names, shapes or dtypes"
+    if len(answer.shards) > SHARDS_MAX:
+        return f"it has {len(answer.shards)} shards, and a fact has room for {SHARDS_MAX}; larger shards make fewer (FEDPLANE_SHARD_BYTES)"
+    if answer.layout.subject != update_piece(answer.run, answer.round, answer.cluster, answer.attempt, "layout"):
+        return "its layout is not this cluster's own"
     size = sum(piece.bytes for piece in answer.shards)
     if question.model is not None and size != question.model.bytes:
         return f"it has {size} bytes, and the model has {question.model.bytes}"

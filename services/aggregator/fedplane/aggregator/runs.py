@@ -26,10 +26,10 @@ from fedplane.schemas.facts import (
     Started,
     Submitted,
     all_facts_of,
-    bulk_of_round,
     run_level_facts_of,
 )
 from fedplane.schemas.models import METRICS_MAX, Configuration, Metrics, Model, Task
+from fedplane.schemas.subjects import bulk_of_round
 
 __all__ = ["Cut", "Discard", "Run", "Runs", "RunsState", "next_task"]
 

@@ -31,7 +31,11 @@ def _emit_scheduled(replica: Replica[Runs], outcome: Stated) -> None:
     """Emit the span of a run's placement, if it was this replica that placed it."""
     fact = outcome.record.fact if outcome.record and outcome.mine else None
     if isinstance(fact, Scheduled) and fact.run in replica.state.unplaced:
-        attributes: Attributes = {"fedplane.run": fact.run, "fedplane.chosen": len(fact.participants), "fedplane.refused": len(fact.refused)}
+        attributes: Attributes = {
+            "fedplane.run": fact.run,
+            "fedplane.chosen": len(fact.participants),
+            "fedplane.refused": len(fact.refused),
+        }
         begin = replica.state.unplaced[fact.run].submitted_at
         emit("schedule", begin, fact.at, parent=run_traceparent(fact.run), attributes=attributes)
 

@@ -1,4 +1,4 @@
-"""What a cluster does. `trouble` is "KIND at CLUSTER" and makes that cluster misbehave in training; `seconds` makes training take a while."""
+"""What a cluster does. `trouble` is "KIND at CLUSTER" and makes that cluster misbehave in training; `seconds` makes training slow."""
 
 import os
 import time

@@ -1,0 +1,33 @@
+"""Subjects that carry no facts: bytes and tasks. They have their place beside `facts` because a permission is written against them, too.
+
+A cluster may write only under its own name, and read only the models of the runs that it takes part in; both follow from the subject.
+Nothing else in the project puts such a subject together or takes one apart.
+"""
+
+__all__ = ["bulk_of_round", "model_piece", "parse_work_of_fold", "update_piece", "work_of_fold"]
+
+
+def update_piece(run: str, round_: int, cluster: str, attempt: str, shard: int | str) -> str:
+    """Where a cluster stores one shard of its update; `shard` may be "layout"."""
+    return f"bulk.fed.v1.{run}.{round_}.update.{cluster}.{attempt}.{shard}"
+
+
+def model_piece(run: str, round_: int, attempt: str, shard: int | str) -> str:
+    """Where a replica stores one shard of a model; `shard` may be "layout"."""
+    return f"bulk.fed.v1.{run}.{round_}.model.{attempt}.{shard}"
+
+
+def work_of_fold(run: str, round_: int, shard: int) -> str:
+    """The task to fold one shard of a round."""
+    return f"work.fed.v1.{run}.{round_}.fold.{shard}"
+
+
+def parse_work_of_fold(subject: str) -> tuple[str, int, int]:
+    """The run, round and shard that a fold task names."""
+    *_, run, round_, _, shard = subject.split(".")
+    return run, int(round_), int(shard)
+
+
+def bulk_of_round(run: str, round_: int, kind: str = "*") -> str:
+    """All bulk data of a round, or only its updates ("update") or its model ("model"): what to purge."""
+    return f"bulk.fed.v1.{run}.{round_}.{kind}.>"
