@@ -29,7 +29,7 @@ That is how an answer after `closed` does not count, and how it does no harm if 
 CLOSING = """
 - While a round is **collecting**, clusters are invited and answer.
   It closes as soon as everyone has answered in some way.
-- It is **overdue** once its deadline has passed, which a timer on the bus says even if every process of ours is dead.
+- It is **overdue** once its deadline has passed, which is said as soon as an aggregator is there to take the timer from the bus.
   It closes then with whoever has answered.
   The few answers that reach the log between the two facts still count: only the log's order decides.
 - From `closed` on, who is a member is settled for ever.

@@ -144,11 +144,10 @@ class AppProcess:
 
     async def _exchange(self, request: dict[str, str]) -> dict[str, Any]:
         """The reply to the request, from a process that is started if need be."""
-        if self._child is not None and self._child.burial.done():
-            await self._kill()  # it died while it had nothing to do, which is no answer to this question
         self._log.touch()
         self._bound_log()
         self._log_begin = self._log.stat().st_size
+        warm = self._child is not None
         if self._child is None:
             deliver(self._runner, self._workdir)
             app = self._app
@@ -162,9 +161,16 @@ class AppProcess:
                 return loaded
         with suppress(BrokenPipeError):  # it has died just now, and waiting for its reply will tell
             self._child.send(request)
-        return await self._reply(self._child, ("done", "failed"))
+        try:
+            taken = await self._reply(self._child, ("alive", "done", "failed"))
+        except AppFailed as failure:
+            if not warm or failure.reason != "crashed":
+                raise
+            await self._kill()  # it died while it had nothing to do: that is no answer to a question that it never took
+            return await self._exchange(request)
+        return taken if taken["said"] != "alive" else await self._reply(self._child, ("done", "failed"))
 
-    async def _reply(self, child: Child, expected: tuple[str, str]) -> dict[str, Any]:
+    async def _reply(self, child: Child, expected: tuple[str, ...]) -> dict[str, Any]:
         """The next reply that is one of those; signs of life are passed over."""
         while True:
             try:

@@ -81,7 +81,7 @@ class Log(Protocol):
 
 
 class Timers(Protocol):
-    """Facts that the bus will state by itself, though every process of ours be dead at that time."""
+    """Facts for later. The bus keeps them though every process of ours be dead; they are stated as soon as one keeps the timers."""
 
     async def remind(self, fact: Fact, at: datetime, traceparent: str | None = None) -> None:
         """State the fact at that time (seconds' resolution). Repeating it changes nothing."""

@@ -223,7 +223,7 @@ class Rejected(RoundFact):
 
 
 class Expired(RoundFact):
-    """The round's deadline has passed. The bus says so itself, by a timer that was set when the round was opened."""
+    """The round's deadline has passed. Whoever keeps the timers says so, when the bus hands over the one that was set for it."""
 
     type = "io.fedplane.round.expired.v1"
     template = "fed.v1.run.{run}.round.{round}.expired"

@@ -28,6 +28,6 @@ def parse_work_of_fold(subject: str) -> tuple[str, int, int]:
     return run, int(round_), int(shard)
 
 
-def bulk_of_round(run: str, round_: int, kind: str = "*") -> str:
-    """All bulk data of a round, or only its updates ("update") or its model ("model"): what to purge."""
+def bulk_of_round(run: str, round_: int | str, kind: str = "*") -> str:
+    """All bulk data of a round ("*": of any), or only its updates ("update") or its model ("model"): what to purge."""
     return f"bulk.fed.v1.{run}.{round_}.{kind}.>"

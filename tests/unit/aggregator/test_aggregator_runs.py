@@ -110,7 +110,9 @@ def test_a_run_initializes_trains_evaluates_and_completes() -> None:
     assert isinstance(completed, Completed)
     assert measured.metrics == {"accuracy": pytest.approx((3 * 0.9 + 0.5) / 4)}
     assert (completed.model, completed.metrics) == (trained[0].model, {"loss": 2.5, **measured.metrics})
-    assert story.due() == []
+    assert story.due() == [
+        Perform(("discard", RUN), Discard((bulk_of_round(RUN, "*", "update"), bulk_of_round(RUN, 0, "model")))),
+    ]
 
 
 def test_a_round_closes_at_its_deadline_with_whoever_answered() -> None:
@@ -249,7 +251,8 @@ def test_a_cancelled_run_closes_its_round_so_that_late_contributions_are_refused
     story.tell(*closed)
 
     assert closed == [Closed(run=RUN, round=1, at=story.now, reason="the run was cancelled")]
-    assert story.due() == []
+    assert [type(action) for action in story.due()] == [Perform]
+    assert story.stated() == []
 
 
 def test_bytes_that_are_needed_no_more_are_discarded() -> None:

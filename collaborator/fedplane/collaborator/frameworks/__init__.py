@@ -15,7 +15,7 @@ The pipes carry JSON, one object a line. Each path is a FIFO or `/dev/fd/N`; the
     to the runner      {"do": "work", "directory": PATH}
                        {"do": "stop"}                        exit in order
     from the runner    {"said": "ready", "framework": NAME, "version": VERSION}
-                       {"said": "alive"}                     every second from the start of a request, or of loading, to its reply
+                       {"said": "alive"}                     at the start of a request, and every second until its reply; also while loading
                        {"said": "done"}                      the directory holds the answer
                        {"said": "failed", "reason": WORD, "message": SENTENCE}
 

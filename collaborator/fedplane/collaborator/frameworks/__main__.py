@@ -78,6 +78,7 @@ def main() -> int:
             request = json.loads(line)
             if request["do"] == "stop":
                 break
+            replies.say(said="alive")  # first of all: an app that dies after this word died of its work
             replies.at_work.set()
             reply = _reply(app, Path(request["directory"]))
             replies.at_work.clear()

@@ -1,10 +1,10 @@
 """Reading a stream in order, for ever, without a gap: across restarts of the server, lost requests and dropped messages.
 
-The client library's own fetch hands over messages only when a batch is full or its time is up, its ordered consumer drops messages
-silently when
-the reader is slow, and neither survives the loss of a consumer. So this asks the server by itself, on JetStream's pull API: the reader's
-position
-is ours, the consumer on the server is disposable and made anew from that position whenever anything looks wrong.
+The client library's ordered consumer drops messages silently when its reader is slow, and its fetch fails for good when the server has
+forgotten
+the consumer.
+So this asks the server itself, on JetStream's pull API: the reader's position is ours, and the consumer on the server is disposable.
+It is made anew from that position whenever anything looks wrong.
 Source: JetStream API (CONSUMER.MSG.NEXT), ADR-13 of the NATS architecture repository.
 """
 

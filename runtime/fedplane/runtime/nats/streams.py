@@ -48,11 +48,8 @@ class Limits:
     bulk_bytes: int = 4_000_000_000
     """Updates of one round and two models, for ten clusters and 300 MB each."""
 
-    bulk_age_seconds: float = 7 * 24 * 3600
-    """Bytes that nothing purged, because whoever should have was killed, go away by themselves after a week."""
-
     timers_age_seconds: float = 30 * 24 * 3600
-    """Longer than the longest deadline a resource may ask for."""
+    """Longer than the longest deadline that a resource may ask for, which is a week."""
 
     lease_seconds: float = 10.0
     """How long a task stays with a process that says nothing. Short, since a lapse costs repeated work and nothing else."""
@@ -74,15 +71,14 @@ def _configurations(limits: Limits) -> list[StreamConfig]:
         ),
         StreamConfig(
             name=TIMERS, subjects=["timer.fed.v1.>", "due.fed.v1.>"], max_msgs_per_subject=1, allow_msg_schedules=True,
-            max_age=limits.timers_age_seconds, max_bytes=16_000_000, **kept,
+            max_age=limits.timers_age_seconds, max_bytes=64_000_000, **kept,
         ),
         StreamConfig(
             name=WORK, subjects=["work.fed.v1.>"], retention=RetentionPolicy.WORK_QUEUE, max_msgs_per_subject=1, discard=DiscardPolicy.NEW,
             discard_new_per_subject=True, max_bytes=16_000_000, **kept,
         ),
         StreamConfig(
-            name=BULK, subjects=["bulk.fed.v1.>"], max_msgs_per_subject=1, discard=DiscardPolicy.NEW, max_bytes=limits.bulk_bytes,
-            max_age=limits.bulk_age_seconds, **kept,
+            name=BULK, subjects=["bulk.fed.v1.>"], max_msgs_per_subject=1, discard=DiscardPolicy.NEW, max_bytes=limits.bulk_bytes, **kept,
         ),
         StreamConfig(
             name=VIEWS, subjects=["$KV.runs.>"], max_msgs_per_subject=1, discard=DiscardPolicy.NEW, max_bytes=64_000_000, deny_delete=True,

@@ -77,3 +77,4 @@ class NatsTimers:
             return
         await self._log.state(fact, traceparent=headers.get(envelope.TRACEPARENT))
         await message.ack()
+        await self._jetstream.purge_stream(TIMERS, subject=message.subject)  # its work is done, and the stream is not for history

@@ -17,6 +17,7 @@ from fedplane.aggregator import strategies
 from fedplane.aggregator.rounds import Phase, Round
 from fedplane.aggregator.runs import Discard, Run, RunsState
 from fedplane.aggregator.shards import NotFinite, ShardFold
+from fedplane.aggregator.tracing import emit_ended
 from fedplane.runtime.errors import BusError, Corrupt
 from fedplane.runtime.ports import Bulk, Bus, Fence, Lease
 from fedplane.runtime.replica import Replica
@@ -69,13 +70,13 @@ class Folding:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def discard(self, effect: object) -> None:
-        """Perform `Discard`. What cannot be purged now ages away, so a failure is only logged."""
+        """Perform `Discard`. What cannot be purged now takes room and nothing else, so a failure is only logged."""
         assert isinstance(effect, Discard), f"the aggregator's core has no effect {effect!r}"
         for pattern in effect.patterns:
             try:
                 await self._bus.bulk.purge(pattern)
             except BusError as error:
-                self._logger.warning("could not purge bulk data; they will age away", pattern=pattern, why=str(error))
+                self._logger.warning("could not purge bulk data; they take room", pattern=pattern, why=str(error))
 
     async def _serve(self, lease: Lease) -> None:
         name, number, shard = parse_work_of_fold(lease.subject)
@@ -163,7 +164,8 @@ class Folding:
         asked = state.opened
         fact = RoundFailed(run=asked.run, round=asked.round, at=self._replica.clock(), reason="unfoldable", message=message, faulty=faulty)
         fence = Fence(Aggregated.pattern(run=asked.run, round=asked.round))
-        await self._bus.log.state(fact, fence=fence, traceparent=round_traceparent(asked.run, asked.round))
+        outcome = await self._bus.log.state(fact, fence=fence, traceparent=round_traceparent(asked.run, asked.round))
+        emit_ended(self._replica, outcome)
 
 
 async def _read_into(bulk: Bulk, piece: Piece, into: bytearray) -> None:

@@ -2,7 +2,7 @@
 
 This is the service's core: `evolve` folds the log into runs, `decide` says what is due in each. Which question a run asks next follows from
 what it has; how one question is answered is `rounds` and `deciding`.
-A run leaves the state but for a marker when it has ended, so memory follows the runs that go on.
+Of a run that has ended only a marker stays, so memory follows the runs that go on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -62,6 +62,7 @@ class Run:
     scheduled: Scheduled | None = None
     started: bool = False
     ended: bool = False
+    leftovers: tuple[str, ...] = ()
     round: Round | None = None
     model: Model | None = None
     superseded: tuple[Model, ...] = ()
@@ -76,8 +77,8 @@ class Run:
 RunsState = dict[str, Run]
 """The runs by id. Never changed in place."""
 
-MODELS_KEPT = 2
-"""Superseded models that stay on the bulk stream: whoever reads the last one while the next is announced can finish."""
+SUPERSEDED_MAX = 2
+"""Superseded models that are remembered. The older one is forgotten on the bulk stream as well; the younger one may still be read."""
 
 
 class Runs:
@@ -115,6 +116,7 @@ class Runs:
         if run.ended:
             if run.round is not None:
                 yield from close_cancelled(run.round, now)
+            yield Perform(("discard", run.submitted.run), Discard(run.leftovers))
             return
         name, resource = run.submitted.run, run.submitted.resource
         try:
@@ -193,7 +195,7 @@ def _evolved(run: Run, fact: RunFact, sequence: int) -> Run:
         case Started():
             return replace(run, started=True, run_level=sequence)
         case Completed() | Failed() | Cancelled():
-            return replace(run, ended=True, run_level=sequence)
+            return _ended(run, sequence)
         case Opened():
             follows = fact.round == (run.round.opened.round + 1 if run.round else 0)
             return replace(run, round=rounds.opened(fact)) if follows else run
@@ -216,7 +218,7 @@ def _after_round(run: Run, was_ended: bool) -> Run:
     if evaluation:
         return replace(run, evaluated=state.opened.training_round, metrics=_latest(run.metrics, state.aggregated.metrics))
     told = state.members[0].configuration if state.opened.task is Task.INITIALIZE and state.members else run.configuration
-    superseded = (*run.superseded, run.model)[-MODELS_KEPT:] if run.model else ()
+    superseded = (*run.superseded, run.model)[-SUPERSEDED_MAX:] if run.model else ()
     return replace(
         run, model=state.aggregated.model, superseded=superseded, configuration=told, trained=state.opened.training_round, failures=0,
         metrics=_latest(run.metrics, state.aggregated.metrics),
@@ -229,6 +231,14 @@ def _latest(before: Metrics, now: Metrics) -> Metrics:
     return dict(list(kept.items())[-METRICS_MAX:])
 
 
+def _ended(run: Run, sequence: int) -> Run:
+    """The marker: what closes its last round, and what bulk data to forget. The last model stays."""
+    name, state = run.submitted.run, run.round
+    old = tuple(bulk_of_round(name, model.round, "model") for model in run.superseded)
+    still = state if state is not None and not state.ended else None
+    return Run(run.submitted, sequence, sequence, ended=True, round=still, leftovers=(bulk_of_round(name, "*", "update"), *old))
+
+
 def _end(run: Run, fact: Completed | Failed) -> State:
     return State(fact, Fence(run_level_facts_of(run.submitted.run), run.run_level))
 
@@ -239,6 +249,6 @@ def _discard(run: Run) -> Iterator[Action]:
         return
     name, number = run.submitted.run, run.round.opened.round
     patterns = [bulk_of_round(name, number, "update")]
-    if len(run.superseded) == MODELS_KEPT:
+    if len(run.superseded) == SUPERSEDED_MAX:
         patterns.append(bulk_of_round(name, run.superseded[0].round, "model"))
     yield Perform(("discard", name, number), Discard(tuple(patterns)))
