@@ -14,7 +14,7 @@ from fedplane.runtime.errors import BadInput, BusError, Corrupt, Unreachable
 from fedplane.runtime.ports import Bus, Fence, Recorded, Viewed
 from fedplane.runtime.telemetry import run_traceparent
 from fedplane.schemas.envelope import Unreadable
-from fedplane.schemas.facts import Cancelled, Completed, Failed, Scheduled, Submitted, Waiting, all_facts_of, run_level_facts_of
+from fedplane.schemas.facts import Cancelled, Completed, Failed, Scheduled, Started, Submitted, Waiting, all_facts_of, run_level_facts_of
 from fedplane.schemas.names import is_name, run_id
 from fedplane.schemas.resources import FederatedLearning
 from fedplane.schemas.views import RunView
@@ -48,17 +48,26 @@ async def submit(bus: Bus, resource: FederatedLearning, now: datetime) -> tuple[
 
 
 async def first_word(bus: Bus, run: str, after: int, wait_seconds: float) -> Waiting | Scheduled | Failed | None:
-    """What the scheduler says first about the run; None if it says nothing for so long."""
-    patterns = [Waiting.pattern(run=run), Scheduled.pattern(run=run), Failed.pattern(run=run)]
+    """What becomes of the run at first; None if nothing is said for so long.
+
+    A run that is scheduled may still fail at once, because of what only the aggregator knows, so `scheduled` counts when it is started.
+    """
+    patterns = [kind.pattern(run=run) for kind in (Waiting, Scheduled, Started, Failed)]
+    scheduled = None
     try:
         async with asyncio.timeout(wait_seconds):
             async for batch in bus.log.tail(patterns, after):
                 for record in batch.records:
-                    if isinstance(record.fact, Waiting | Scheduled | Failed):
-                        return record.fact
+                    match record.fact:
+                        case Scheduled() as fact:
+                            scheduled = fact
+                        case Waiting() | Failed() as fact:
+                            return fact
+                        case Started():
+                            return scheduled
     except TimeoutError:
         pass
-    return None
+    return scheduled
 
 
 async def find(bus: Bus, text: str) -> str:

@@ -86,7 +86,8 @@ class Folding:
             return
         run, state = found
         if lease.deliveries > DELIVERIES_MAX:
-            await self._fail(state, f"shard {shard} was given out {DELIVERIES_MAX} times and never folded", ())
+            message = f"shard {shard} was given out {DELIVERIES_MAX} times and never folded; do aggregators die of it? See their logs"
+            await self._fail(state, message, ())
             await lease.done()
             return
         attributes: Attributes = {
@@ -99,6 +100,12 @@ class Folding:
             with span(f"fold shard {shard}", parent=round_traceparent(name, number), attributes=attributes) as spanned:
                 fact = await self._fold(run, state, shard)
                 await self._bus.log.state(fact, traceparent=spanned.traceparent)
+        except BusError as problem:
+            if lease.deliveries < DELIVERIES_MAX:
+                self._logger.warning("not folded, will be tried again", run=name, round=number, shard=shard, why=str(problem))
+                await lease.again(RETRY_SECONDS)
+                return
+            await self._fail(state, f"shard {shard} cannot be folded: {problem}", ())
         except _Unusable as problem:
             self._logger.warning("an update cannot be used", run=name, round=number, cluster=problem.cluster, why=str(problem))
             await self._fail(state, f"the update of {problem.cluster} cannot be used: {problem}", (problem.cluster,))
