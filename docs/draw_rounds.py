@@ -1,7 +1,9 @@
 """Draws `docs/rounds.md` from the table that the aggregator interprets, so that the picture cannot differ from the machine.
 
-python docs/draw_rounds.py            writes the page
-python docs/draw_rounds.py --check    fails if the committed page is not what would be written
+    python docs/draw_rounds.py            writes the page
+    python docs/draw_rounds.py --check    fails if the committed page is not what would be written
+
+The words around the picture stand here as well.
 """
 
 import argparse

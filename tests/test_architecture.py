@@ -29,6 +29,8 @@ IMPURE = {
     "fedplane.scheduler.main": "composes the scheduler",
     "fedplane.scheduler.settings": "is read from the environment",
     "fedplane.aggregator.folding": "streams chunks",
+    "fedplane.aggregator.reading": "reads chunks ahead",
+    "fedplane.aggregator.working": "leases work and does it",
     "fedplane.aggregator.main": "composes the aggregator",
     "fedplane.aggregator.settings": "is read from the environment",
     "fedplane.aggregator.tracing": "emits the spans of rounds",
@@ -54,7 +56,7 @@ PURE_LIBRARIES = {
     "__future__", "abc", "base64", "bisect", "collections", "contextlib", "dataclasses", "datetime", "decimal", "enum", "fractions",
     "functools", "hashlib", "heapq", "inspect", "itertools", "json", "math", "operator", "re", "string", "struct", "textwrap", "types",
     "typing",
-    "cloudevents", "ml_dtypes", "numpy", "pydantic", "pydantic_core",
+    "cloudevents", "ml_dtypes", "numba", "numpy", "pydantic", "pydantic_core",
 }  # fmt: skip
 """Libraries that compute and do nothing else."""
 

@@ -2,8 +2,8 @@
 
     python shards.py OUT_DIR
 
-OUT_DIR gets heldout.npz (images, labels), which nobody trains on, and a file per cluster with digits to train on and digits to validate
-with.
+OUT_DIR gets heldout.npz (images, labels), which nobody trains on.
+It also gets a file per cluster, with digits to train on and digits to validate with.
 How often a digit occurs at a cluster follows a Dirichlet distribution per digit, as in Hsu et al. 2019, so no cluster sees them evenly.
 The seed is fixed: everybody gets the same shards.
 """

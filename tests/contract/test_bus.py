@@ -228,6 +228,17 @@ async def test_bytes_come_back_in_order_and_whole(bus: Bus, size: int) -> None:
     assert (piece.bytes, piece.chunks) == (size, -(-size // 1000))
 
 
+async def test_one_chunk_can_be_had_by_itself(bus: Bus) -> None:
+    data = bytes(n % 256 for n in range(2500))
+    piece = await bus.bulk.write("bulk.fed.v1.r-1.1.model.a.0", memoryview(data), 1000)
+
+    assert [bytes(await bus.bulk.chunk(piece, index)) for index in (2, 0, 1)] == [data[2000:], data[:1000], data[1000:2000]]
+    with pytest.raises(Corrupt, match=r"0\.3 is missing"):
+        await bus.bulk.chunk(piece, 3)
+    with pytest.raises(Corrupt, match=r"0\.2 has 500 bytes instead of 900"):
+        await bus.bulk.chunk(piece.model_copy(update={"bytes": 2900}), 2)
+
+
 async def test_missing_and_changed_bytes_are_noticed(bus: Bus) -> None:
     piece = await bus.bulk.write("bulk.fed.v1.r-1.1.model.a.0", memoryview(bytes(3000)), 1000)
     other = piece.model_copy(update={"digest": DIGEST})

@@ -5,8 +5,10 @@ from aggregator_story import NOW, RUN, Story, contributed, declined, evaluated, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedplane.aggregator import sums
 from fedplane.aggregator.runs import Cut, Runs
 from fedplane.aggregator.strategies import STRATEGIES
+from fedplane.aggregator.strategies.algebra import Member
 from fedplane.runtime.ports import Recorded
 from fedplane.schemas.facts import Cancelled, Closed, Expired, Fact, RoundFailed
 
@@ -88,40 +90,103 @@ def test_deciding_twice_decides_the_same(log) -> None:
     assert core.decide(state, NOW) == core.decide(state, NOW)
 
 
-@settings(deadline=None)
-@given(st.sampled_from(sorted(STRATEGIES)), st.integers(1, 40), st.integers(1, 6), st.integers(0, 2**32 - 1), st.data())
-def test_every_strategy_folds_alike_in_one_go_in_pieces_and_merged(name, size, members, seed, data) -> None:
+@given(st.integers(1, 60), st.integers(1, 6), st.integers(0, 2**32 - 1), st.data())
+def test_a_weighted_sum_is_the_same_in_one_go_in_pieces_and_merged(size, members, seed, data) -> None:
     random = np.random.default_rng(seed)
     updates = [(random.standard_normal(size).astype(np.float32), float(random.integers(1, 1000))) for _ in range(members)]
-    strategy = STRATEGIES[name]({})
-    whole = strategy.zero(size)
-    for values, weight in updates:
-        whole = strategy.accumulate(whole, values, weight)
-    at = data.draw(st.integers(0, size))
-    pieces = []
-    for begin, end in ((0, at), (at, size)):
-        part = strategy.zero(end - begin)
-        for values, weight in updates:
-            part = strategy.accumulate(part, values[begin:end], weight)
-        pieces.append(part)
-    split = data.draw(st.integers(0, members))
-    halves = [strategy.zero(size), strategy.zero(size)]
+    at, split = data.draw(st.integers(0, size)), data.draw(st.integers(0, members))
+    whole, pieces, halves = sums.zero(size), [sums.zero(at), sums.zero(size - at)], [sums.zero(size), sums.zero(size)]
     for index, (values, weight) in enumerate(updates):
-        halves[index >= split] = strategy.accumulate(halves[index >= split], values, weight)
-    report = strategy.report(whole)
+        sums.accumulate(whole, values, weight)
+        sums.accumulate(pieces[0], values[:at], weight)
+        sums.accumulate(pieces[1], values[at:], weight)
+        sums.accumulate(halves[index >= split], values, weight)
+    sums.merge(*halves)
 
-    assert np.array_equal(np.concatenate([strategy.report(part) for part in pieces]), report), "a shard is folded as the whole would be"
-    assert np.allclose(strategy.report(strategy.merge(*halves)), report, rtol=1e-12, atol=1e-12), "merging halves is folding the whole"
+    assert np.array_equal(np.concatenate(pieces), whole), "a part is folded as the whole would be"
+    assert np.allclose(halves[0], whole, rtol=1e-12, atol=1e-9), "merging halves is folding the whole"
+
+
+@given(st.integers(1, 40_000), st.sampled_from([np.float32, np.float64]), st.integers(0, 2**32 - 1))
+def test_sums_are_the_same_to_the_bit_with_numba_and_with_numpy(size, dtype, seed) -> None:
+    random = np.random.default_rng(seed)
+    updates = [(random.standard_normal(size).astype(dtype), float(random.random())) for _ in range(3)]
+    compiled, plain = sums.zero(size), sums.zero(size)
+    for values, weight in updates:
+        sums.accumulate(compiled, values, weight)
+        plain += values.astype(np.float64) * weight
+
+    assert np.array_equal(compiled, plain)
+
+
+def members(weights: list[float], losses: list[float]) -> list[Member]:
+    return [Member(f"c{n:02}", weight, {"loss": loss}) for n, (weight, loss) in enumerate(zip(weights, losses, strict=True))]
+
+
+MEMBERS = st.integers(7, 12)  # enough for every strategy's defaults
+
+
+@settings(max_examples=50)
+@given(st.sampled_from(sorted(STRATEGIES)), MEMBERS, st.integers(1, 30), st.integers(0, 2**32 - 1), st.data())
+def test_every_strategy_works_on_any_part_of_the_model_as_on_the_whole(name, count, size, seed, data) -> None:
+    random = np.random.default_rng(seed)
+    strategy = STRATEGIES[name]({})
+    model, updates = random.standard_normal(size), random.standard_normal((count, size))
+    known = members([float(w) for w in random.integers(1, 1000, count)], list(random.random(count) + 0.1))
+    differences = updates - model
+    coefficients = strategy.weigh(known, differences @ differences.T if strategy.compares else None)
+    at = data.draw(st.integers(0, size))
+
+    def folded(part: slice) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        counting = [n for n, value in enumerate(coefficients.values) if value]
+        if strategy.combine is not None:
+            proposal = strategy.combine(updates[counting][:, part].copy(), coefficients)
+        else:
+            total = sums.zero(len(model[part]))
+            for n in counting:
+                sums.accumulate(total, updates[n, part], coefficients.values[n])
+            proposal = total / coefficients.divisor + coefficients.rest * model[part]
+        memory = tuple(np.zeros((strategy.memories, len(model[part]))))
+        return (proposal, memory) if strategy.advance is None else strategy.advance(model[part], proposal, memory, 1)
+
+    (whole, remembered), one, other = folded(slice(None)), folded(slice(at)), folded(slice(at, None))
+
+    assert np.isfinite(whole).all()
+    assert np.array_equal(np.concatenate([one[0], other[0]]), whole)
+    assert len(remembered) == strategy.memories
+    for vector, first, second in zip(remembered, one[1], other[1], strict=True):
+        assert np.array_equal(np.concatenate([first, second]), vector)
+
+
+@settings(max_examples=50)
+@given(st.sampled_from(sorted(STRATEGIES)), MEMBERS, st.integers(0, 2**32 - 1))
+def test_members_that_agree_are_followed_by_every_strategy_without_a_server_optimizer(name, count, seed) -> None:
+    random = np.random.default_rng(seed)
+    strategy = STRATEGIES[name]({})
+    if strategy.advance is not None or name in MOVES_BY_ITSELF:
+        return
+    model, agreed = np.zeros(5), random.standard_normal(5) * 1e-3
+    updates = np.tile(agreed, (count, 1))
+    coefficients = strategy.weigh(members([1.0] * count, [0.5] * count), updates @ updates.T if strategy.compares else None)
+    if strategy.combine is not None:
+        proposal = strategy.combine(updates[[bool(value) for value in coefficients.values]].copy(), coefficients)
+    else:
+        proposal = np.array(coefficients.values) @ updates / coefficients.divisor + coefficients.rest * model
+
+    assert np.allclose(proposal, agreed, rtol=1e-9)
+
+
+MOVES_BY_ITSELF = {"qfedavg"}
+"""Strategies whose step depends on the losses, not on the updates alone."""
 
 
 @given(st.integers(1, 30), st.integers(1, 8), st.integers(0, 2**32 - 1))
-def test_fedavg_is_the_weighted_mean(size, members, seed) -> None:
+def test_fedavg_is_the_weighted_mean(size, count, seed) -> None:
     random = np.random.default_rng(seed)
-    values = random.standard_normal((members, size))
-    weights = random.integers(1, 1000, members).astype(float)
-    strategy = STRATEGIES["fedavg"]({})
-    partial = strategy.zero(size)
-    for row, weight in zip(values, weights, strict=True):
-        partial = strategy.accumulate(partial, row, weight)
+    values = random.standard_normal((count, size))
+    weights = random.integers(1, 1000, count).astype(float)
+    coefficients = STRATEGIES["fedavg"]({}).weigh(members(list(weights), [0.0] * count), None)
 
-    assert np.allclose(strategy.report(partial), np.average(values, axis=0, weights=weights), rtol=1e-12)
+    assert np.allclose(
+        np.array(coefficients.values) @ values / coefficients.divisor, np.average(values, axis=0, weights=weights), rtol=1e-12
+    )

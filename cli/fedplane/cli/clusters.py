@@ -7,8 +7,8 @@
         labels: {region: eu}
 
 Each entry becomes a collaborator process, which advertises what stands here.
-A claim that names a file or directory beside this file becomes an absolute path, since the app runs elsewhere; any other claim is passed as
-it is written.
+A claim that names a file or directory beside this file becomes an absolute path, since the app runs elsewhere.
+Any other claim is passed as it is written.
 """
 
 from pathlib import Path

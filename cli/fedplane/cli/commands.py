@@ -29,7 +29,7 @@ __all__ = ["cancel", "events", "explain", "get", "model", "submit", "watch"]
 EXIT_RUN_FAILED = 1
 
 FIRST_WORD_SECONDS = 5.0
-"""How long `submit` waits for the scheduler, which needs milliseconds: after that the person is better told than kept."""
+"""How long `submit` waits for the run to start, to wait or to fail, which takes milliseconds; then the person is better told than kept."""
 
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, the beginning of it, or the name of its resource (then the latest run of it).")
@@ -52,7 +52,7 @@ def submit(
 ) -> None:
     """Ask for a run.
 
-    Its id goes to standard output, what the scheduler says about it to standard error.
+    Its id goes to standard output, what becomes of it at first to standard error: it is started, it waits, or it has failed.
 
     Example: fedplane submit mnist.yaml
 

@@ -1,9 +1,8 @@
 """`fedplane demo`: the first minute. A real federation, a real run of an example, and what happened, in one command.
 
-It is an ordinary user of everything else: the federation of `fedplane up`, the run of `fedplane submit`, the picture of `fedplane
-watch`, the
-file of `fedplane model`. What it adds is the example's own preparation (its private shards) and judgement (its held-out data), which run as
-programs in the example's environment, and a summary for people and, as JSON, for programs.
+It uses what every user has: the federation of `fedplane up`, and what `submit`, `watch` and `model` do.
+It adds the example's own preparation (private shards) and judgement (held-out data), which run in the example's environment.
+At the end it gives a summary, a table for people and JSON for programs.
 Each demo begins afresh: what an earlier one left is removed, unless it is still running.
 """
 
@@ -54,8 +53,8 @@ def demo(
 ) -> None:
     """Run a whole federation on this machine, for one example, and show what happened.
 
-    Real processes: the bus, the scheduler, two aggregators, the status service, and a collaborator for each of four clusters with its
-    own private digits. Ctrl-C ends them all.
+    Real processes: the bus, the scheduler, two aggregators, the status service, and a collaborator per cluster.
+    There are four clusters, each with its own private digits. Ctrl-C ends them all.
 
     Example: make demo
     """

@@ -9,9 +9,8 @@
       up.json           what runs now, for people and programs; gone when nothing does
       up.lock           held by the process that keeps it all running, with its pid inside
 
-Who keeps a deployment running is decided by the lock and not by `up.json`: the kernel gives a lock back however its holder ends, so it
-never
-lies, whereas a pid in a file may by now be somebody else's.
+Who keeps a deployment running is decided by the lock and not by `up.json`.
+The kernel gives a lock back however its holder ends, so it never lies, whereas a pid in a file may by now be somebody else's.
 """
 
 import fcntl

@@ -4,8 +4,8 @@
         ... talk to up.nats_url ...
 
 This is what `fedplane up` does until somebody ends it, and what programs and tests use that need a real federation.
-It holds no state of its own: everything is in the server's store, so a second block with the same directory goes on where the first ended,
-however that one ended.
+It holds no state of its own: everything is in the server's store.
+So a second block with the same directory goes on where the first ended, however that one ended.
 """
 
 import json

@@ -45,7 +45,7 @@ DETAILS: dict[type[facts.Fact], Callable[[Any], str]] = {
 
 
 def word_lines(word: facts.Waiting | facts.Scheduled | facts.Failed) -> Iterator[str]:
-    """What the scheduler said first about a run."""
+    """What became of a run at first."""
     match word:
         case facts.Scheduled():
             yield f"scheduled on {', '.join(chosen.cluster for chosen in word.participants)}"

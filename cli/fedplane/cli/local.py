@@ -57,7 +57,10 @@ def up(
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Run in the background.")] = False,
 ) -> None:
-    """Run a federation on this machine, until Ctrl-C or `fedplane down`."""
+    """Run a federation on this machine, until Ctrl-C or `fedplane down`.
+
+    Example: fedplane up --clusters clusters.yaml
+    """
     directory = Directory.at(state)
     if detach:
         given = {"--clusters": clusters and clusters.absolute(), "--port": port, "--aggregators": aggregators, "--store-bytes": store_bytes}
@@ -67,7 +70,10 @@ def up(
 
 
 def down(state: StateOption = DEFAULT) -> None:
-    """End the federation that runs on this machine. Its state stays."""
+    """End the federation that runs on this machine. Its state stays.
+
+    Example: fedplane down
+    """
     directory = Directory.at(state)
     pid = directory.holder()
     if pid is None:

@@ -28,13 +28,13 @@ PORT_DEFAULT = 4222
 """NATS's own."""
 
 STORE_BYTES_DEFAULT = 5_000_000_000
-"""What the streams reserve with their own defaults (4.4 GB, `runtime.nats.Limits`), and some room to spare."""
+"""What the streams reserve with their own defaults (4.5 GB, `runtime.nats.Limits`), and some room to spare."""
 
 STORE_BYTES_MIN = 1_000_000_000
 """Less than half a gigabyte for models is no use to anybody."""
 
 OTHER_BYTES = 500_000_000
-"""What all streams but the one for models and updates reserve (416 MB), and some room to spare."""
+"""What all streams but the one for models and updates reserve (464 MB), and some room to spare."""
 
 RELEASE_SECONDS = 2.0
 """How long a server that was killed may still have its port: the kernel takes milliseconds to clear up behind it."""

@@ -1,7 +1,7 @@
 """Keeps processes running: starts them stage by stage, starts again what dies, and ends them in the opposite order.
 
-Why not a supervisor off the shelf: those that pip can install are daemons with a configuration of their own, and a program that wants a
-federation for the length of a test needs a context manager.
+Why not a supervisor off the shelf: those that pip can install are daemons with a configuration of their own.
+A program that wants a federation for the length of a test needs a context manager.
 
 Rules that keep this file honest:
 1. A process that runs has its pid in `pids`. It gets there in the very step in which it was started, so that no cancellation loses it.
@@ -60,8 +60,8 @@ Stages = Sequence[Sequence[Process]]
 class Patience:
     """How often and how soon a process that dies is started again.
 
-    The defaults bring back a process that was killed at once, do not let one that cannot start keep a core busy,
-    and give up on it after half a minute.
+    The defaults bring back at once a process that was killed.
+    They do not let one that cannot start keep a core busy, and give up on it after half a minute.
     """
 
     delay_seconds_min: float = 0.2

@@ -1,7 +1,7 @@
 """The process in which an app runs: its environment, its two pipes, and its end.
 
-It must leave nothing behind, so it leads a process group of its own, and its end is the end of the whole group, whatever brought it about:
-being killed, an exit of its own, or the death of this process, which closes the requests and thereby has the runner's guard kill the group.
+It must leave nothing behind, so it leads a process group of its own, and its end is the end of the whole group.
+That holds whether it is killed or exits, and when this process dies: then the requests are closed, and the runner's guard kills the group.
 A descendant that leaves the group on purpose is not followed.
 What is said on the pipes is the business of `apps`; what the files are that run there is told in `frameworks`.
 """

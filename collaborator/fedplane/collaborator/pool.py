@@ -1,8 +1,8 @@
 """The apps that are kept warm: at most so many processes, one per run, each serving one invitation at a time.
 
 Loading an app takes seconds and a round may take less, so a process is kept from one round of its run to the next.
-When another run needs a process and there are as many as may be, the one that was idle longest makes room:
-its run pays for a start at its next invitation, whereas waiting for it could take until its run ends.
+When another run needs a process and there are as many as may be, the one that was idle longest makes room.
+Its run pays for a start at its next invitation, whereas waiting for it could take until its run ends.
 How a process is started and spoken to is behind `WarmApp`; which run ends when is the caller's to say.
 """
 

@@ -34,8 +34,7 @@ Answered = Contributed | Evaluated | Declined
 
 ANSWERING_SHARE = 0.2
 ANSWERING_SECONDS_MAX = 10.0
-"""Of the time until the deadline, what is kept for stopping an app that hangs and saying so, or for sending its update: a fifth, at most
-10 s."""
+"""Of the time until the deadline, at most that much is kept for sending the update, or for stopping an app that hangs and saying so."""
 
 GRACE_SECONDS = 10.0
 """How long after its deadline a round may keep us: the app is stopped at the deadline, and why it was not done is still to be said.

@@ -10,8 +10,8 @@
     ├── AppFailed          the user's own code crashed, hung, or returned what cannot be used
     └── Unavailable        this machine cannot do it: a port in use, no disk, a program missing
 
-Operating failures of a run are no exceptions but facts (`declined`, `failed`): an exception of this tree either reaches the person at the
-command line or is turned into such a fact by the shell that caught it.
+Operating failures of a run are no exceptions but facts: `declined`, `failed`.
+An exception of this tree reaches the person at the command line, or the shell that caught it turns it into such a fact.
 Foreign exceptions are translated at the door of the module that imports their library, and chained; those of Python itself pass through.
 """
 

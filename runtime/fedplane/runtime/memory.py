@@ -184,14 +184,22 @@ class MemoryBulk:
     async def read(self, piece: Piece) -> AsyncIterator[tuple[int, memoryview]]:
         """See `Bulk.read`."""
         digest = hashlib.sha256()
-        for chunk in range(piece.chunks):
-            part = self.chunks.get(f"{piece.subject}.{chunk}")
-            if part is None:
-                raise Corrupt(f"chunk {chunk} of {piece.subject} is missing")
+        for index in range(piece.chunks):
+            part = await self.chunk(piece, index)
             digest.update(part)
-            yield chunk * piece.chunk_bytes, memoryview(part)
+            yield index * piece.chunk_bytes, part
         if digest.hexdigest() != piece.digest:
             raise Corrupt(f"the bytes of {piece.subject} are not those that were stored")
+
+    async def chunk(self, piece: Piece, index: int) -> memoryview:
+        """See `Bulk.chunk`."""
+        part = self.chunks.get(f"{piece.subject}.{index}")
+        if part is None:
+            raise Corrupt(f"{piece.subject}.{index} is missing")
+        begin, end = piece.extent(index)
+        if len(part) != end - begin:
+            raise Corrupt(f"{piece.subject}.{index} has {len(part)} bytes instead of {end - begin}")
+        return memoryview(part)
 
     async def purge(self, pattern: str) -> None:
         """See `Bulk.purge`."""

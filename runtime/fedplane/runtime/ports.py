@@ -1,7 +1,7 @@
 """What services need of the outside world, each port as small as its users allow.
 
-Two implementations pass the same tests (`tests/contract`): `fedplane.runtime.nats`, the real one, and `fedplane.runtime.memory`, the whole
-bus in one process, for simulations.
+Two implementations pass the same tests (`tests/contract`):
+`fedplane.runtime.nats`, the real one, and `fedplane.runtime.memory`, the whole bus in one process, for simulations.
 A port speaks of facts, pieces and tasks; subjects' prefixes, streams, headers and acknowledgements are the implementation's business.
 """
 
@@ -131,6 +131,13 @@ class Bulk(Protocol):
         """The piece's chunks with their offsets, in order, at most one window of them in memory.
 
         Raises Corrupt when a chunk is missing or the digest differs, at the latest after the last chunk.
+        """
+        ...
+
+    async def chunk(self, piece: Piece, index: int) -> memoryview:
+        """One chunk by itself. Nothing vouches for its bytes: a digest is that of a whole piece.
+
+        Raises Corrupt when it is missing or not of the size that the piece says.
         """
         ...
 

@@ -1,8 +1,7 @@
 """Running a service: logs, traces, the bus, signals, and a clean end. Every `main` is a call of `serve`.
 
-A service ends cleanly on SIGTERM and SIGINT. Anything else that ends it is a failure for its supervisor to see: exit code 1, or 3 when
-the bus
-cannot be reached.
+A service ends cleanly on SIGTERM and SIGINT.
+Anything else that ends it is a failure for its supervisor to see: exit code 1, or 3 when the bus cannot be reached.
 """
 
 import asyncio

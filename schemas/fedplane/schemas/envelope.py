@@ -1,8 +1,8 @@
 """Facts on the wire: CloudEvents 1.0 over NATS, in binary mode.
 
 Attributes travel as `ce-*` headers and the fact as the JSON body, so a subscriber with any NATS client reads both without us.
-The id of an event is derived from its content: stating the same fact twice is the same event, which is what `Nats-Msg-Id` and subscribers
-need to drop repetitions.
+The id of an event is derived from its content, so stating the same fact twice is the same event.
+That is what `Nats-Msg-Id` and subscribers need to drop repetitions.
 This mapping is pure; publishing it is the business of `runtime`.
 Sources: CloudEvents 1.0.2 and its NATS protocol binding, W3C Trace Context.
 """
@@ -102,8 +102,8 @@ def write_structured(fact: Fact, source: str) -> bytes:
 def read(subject: str, headers: Mapping[str, str] | None, body: bytes) -> Fact:
     """The fact in a message.
 
-    Raises Unreadable when the type is unknown, the body does not fit the type, or the fact's own subject is not the message's: nobody may
-    state another's fact by publishing it under his own subject.
+    Raises Unreadable when the type is unknown, the body does not fit the type, or the fact's own subject is not the message's.
+    Nobody may state another's fact by publishing it under his own subject.
     """
     named = {name.lower(): value for name, value in (headers or {}).items()}
     type_ = named.get(_PREFIX + "type", "")

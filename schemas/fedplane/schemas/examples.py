@@ -83,6 +83,9 @@ EXAMPLES: tuple[Fact, ...] = (
     facts.Rejected(at=_at(34), run=_RUN, round=1, cluster="hospital-b", reason="unacceptable", message="it has 8 bytes, the model 814120"),
     facts.Expired(at=_DEADLINE, run=_RUN, round=1),
     facts.Closed(at=_at(33), run=_RUN, round=1, reason="everyone answered"),
+    facts.Measured(
+        at=_at(33), run=_RUN, round=1, shard=0, members=("hospital-a", "hospital-b"), products=(2.25, 0.5, 1.75),
+    ),
     facts.Folded(
         at=_at(34), run=_RUN, round=1, shard=0, piece=_piece(subjects.model_piece(_RUN, 1, "f2", 0), 814_120), members=("hospital-a",),
         layout=_piece(subjects.model_piece(_RUN, 1, "f2", "layout"), 392),

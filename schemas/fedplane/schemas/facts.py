@@ -21,9 +21,9 @@ from fedplane.schemas.quantities import Quantity
 from fedplane.schemas.resources import FederatedLearning
 
 __all__ = [
-    "Advertised", "Aggregated", "Cancelled", "Closed", "Completed", "Contributed", "Declined", "EVERYTHING", "Evaluated", "Expired",
-    "FACTS", "Fact", "Failed", "Folded", "Invited", "Opened", "Rejected", "RoundFact", "RoundFailed", "RunFact", "Scheduled", "Started",
-    "Submitted", "Waiting", "all_facts_of", "fact_type", "run_level_facts_of",
+    "Advertised", "Aggregated", "Cancelled", "Closed", "Completed", "Contributed", "Declined", "EVERYTHING", "Evaluated",
+    "Expired", "FACTS", "Fact", "Failed", "Folded", "Invited", "Measured", "Opened", "Rejected", "RoundFact", "RoundFailed",
+    "RunFact", "Scheduled", "Started", "Submitted", "Waiting", "all_facts_of", "fact_type", "run_level_facts_of",
 ]  # fmt: skip
 
 
@@ -240,6 +240,21 @@ class Closed(RoundFact):
     reason: str
 
 
+class Measured(RoundFact):
+    """One shard's part of how the members' updates compare. The replica that computed it says so, for strategies that judge whole updates.
+
+    `products` are inner products of differences from the model, of each member with itself and those after it: the upper triangle, by rows.
+    """
+
+    type = "io.fedplane.round.measured.v1"
+    template = "fed.v1.run.{run}.round.{round}.measured.{shard}"
+    said_by = "aggregator"
+
+    shard: int = Field(ge=0)
+    members: tuple[Name, ...]
+    products: tuple[float, ...]
+
+
 class Folded(RoundFact):
     """One shard of the next model is computed and stored. The replica that did it says under which attempt its chunks are."""
 
@@ -251,6 +266,7 @@ class Folded(RoundFact):
     piece: Piece
     members: tuple[Name, ...]
     layout: Piece | None = None
+    memory: Piece | None = None
 
 
 class Aggregated(RoundFact):
@@ -335,7 +351,7 @@ class Advertised(Fact):
 
 FACTS: tuple[type[Fact], ...] = (
     Submitted, Waiting, Scheduled, Started,
-    Opened, Invited, Contributed, Evaluated, Declined, Rejected, Expired, Closed, Folded, Aggregated, RoundFailed,
+    Opened, Invited, Contributed, Evaluated, Declined, Rejected, Expired, Closed, Measured, Folded, Aggregated, RoundFailed,
     Completed, Failed, Cancelled,
     Advertised,
 )  # fmt: skip

@@ -35,6 +35,8 @@ WORDS: Mapping[str, str] = {
     "labels": "labels, as a Kubernetes object has them",
     "layout": "where the layout is: a safetensors header",
     "lease_seconds": "how long after `at` this holds",
+    "memory": "what the server's strategy remembers besides the model, such as an optimizer's moments",
+    "products": "inner products of the members' differences from the model: the upper triangle, by rows",
     "members": "the clusters whose answers are in the result, by name",
     "message": "a sentence for a person",
     "metrics": "numbers the app measured, by name",

@@ -120,11 +120,17 @@ class Piece(Value):
         """How many chunks there are; a piece of no bytes has none."""
         return -(-self.bytes // self.chunk_bytes)
 
+    def extent(self, chunk: int) -> tuple[int, int]:
+        """Where a chunk's bytes begin and end within the piece."""
+        return chunk * self.chunk_bytes, min((chunk + 1) * self.chunk_bytes, self.bytes)
+
 
 class Model(Value):
     """A global model: a layout (safetensors header) and one flat buffer, cut into shards.
 
     `round` is the round that made it. The safetensors file is the layout followed by the shards.
+
+    `memory` is what the server's strategy remembers besides the model, shard by shard; nothing for most strategies.
     """
 
     run: Name
@@ -133,6 +139,7 @@ class Model(Value):
     layout: Piece
     shards: tuple[Piece, ...]
     digest: Digest
+    memory: tuple[Piece, ...] = ()
 
 
 def model_digest(layout: Piece, shards: tuple[Piece, ...]) -> str:

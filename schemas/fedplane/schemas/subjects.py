@@ -4,7 +4,7 @@ A cluster may write only under its own name, and read only the models of the run
 Nothing else in the project puts such a subject together or takes one apart.
 """
 
-__all__ = ["bulk_of_round", "model_piece", "parse_work_of_fold", "update_piece", "work_of_fold"]
+__all__ = ["bulk_of_round", "model_piece", "parse_work_on", "update_piece", "work_on"]
 
 
 def update_piece(run: str, round_: int, cluster: str, attempt: str, shard: int | str) -> str:
@@ -17,15 +17,15 @@ def model_piece(run: str, round_: int, attempt: str, shard: int | str) -> str:
     return f"bulk.fed.v1.{run}.{round_}.model.{attempt}.{shard}"
 
 
-def work_of_fold(run: str, round_: int, shard: int) -> str:
-    """The task to fold one shard of a round."""
-    return f"work.fed.v1.{run}.{round_}.fold.{shard}"
+def work_on(what: str, run: str, round_: int, shard: int) -> str:
+    """The task to do something with one shard of a round: "measure" or "fold" it."""
+    return f"work.fed.v1.{run}.{round_}.{what}.{shard}"
 
 
-def parse_work_of_fold(subject: str) -> tuple[str, int, int]:
-    """The run, round and shard that a fold task names."""
-    *_, run, round_, _, shard = subject.split(".")
-    return run, int(round_), int(shard)
+def parse_work_on(subject: str) -> tuple[str, str, int, int]:
+    """What is to be done, and the run, round and shard."""
+    *_, run, round_, what, shard = subject.split(".")
+    return what, run, int(round_), int(shard)
 
 
 def bulk_of_round(run: str, round_: int | str, kind: str = "*") -> str:

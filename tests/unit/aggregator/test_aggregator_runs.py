@@ -23,7 +23,7 @@ from fedplane.schemas.facts import (
     run_level_facts_of,
 )
 from fedplane.schemas.models import Task
-from fedplane.schemas.subjects import bulk_of_round, work_of_fold
+from fedplane.schemas.subjects import bulk_of_round, work_on
 
 
 def test_nothing_is_due_before_clusters_are_chosen() -> None:
@@ -75,8 +75,8 @@ def test_a_closed_round_offers_its_shards_and_their_result_is_the_model() -> Non
     aggregated = story.stated()[0]
 
     assert said == [Closed(run=RUN, round=0, at=said[0].at, reason="everyone answered")]
-    assert offers == [Offer(work_of_fold(RUN, 0, shard)) for shard in range(3)]
-    assert left == [Offer(work_of_fold(RUN, 0, 2))]
+    assert offers == [Offer(work_on("fold", RUN, 0, shard)) for shard in range(3)]
+    assert left == [Offer(work_on("fold", RUN, 0, 2))]
     assert isinstance(aggregated, Aggregated)
     assert aggregated.model is not None
     assert (aggregated.model.bytes, aggregated.model.layout.digest, aggregated.members) == (MODEL_BYTES, LAYOUT_DIGEST, ("a",))
@@ -278,7 +278,7 @@ def test_bytes_that_are_needed_no_more_are_discarded() -> None:
     ("strategy", "message"),
     [
         ({"name": "fedmagic"}, "spec.strategy.name: there is no strategy 'fedmagic'; known are fedavg"),
-        ({"name": "fedavg", "parameters": {"eta": 1}}, "spec.strategy.parameters: fedavg has none, not eta"),
+        ({"name": "fedavg", "parameters": {"eta": 1}}, "spec.strategy.parameters: fedavg has no 'eta'; it has none"),
     ],
 )
 def test_a_strategy_that_is_not_there_fails_the_run_with_what_there_is(strategy, message) -> None:

@@ -125,7 +125,7 @@ def test_all_bulk_data_of_a_round_is_matched_by_its_pattern() -> None:
 
 
 def test_a_fold_task_is_read_as_it_was_written() -> None:
-    assert subjects.parse_work_of_fold(subjects.work_of_fold("mnist-5f3a9c1e", 12, 3)) == ("mnist-5f3a9c1e", 12, 3)
+    assert subjects.parse_work_on(subjects.work_on("fold", "mnist-5f3a9c1e", 12, 3)) == ("fold", "mnist-5f3a9c1e", 12, 3)
 
 
 def matches(pattern: str, subject: str) -> bool:

@@ -1,8 +1,9 @@
 """The runner's loop: read a request, let the app work, say what became of it.
 
-The user's code runs in the main thread, where frameworks expect to be. Beside it there are only
-a thread that says `alive` while there is work, and a guard, a forked process that does nothing but wait for the requests to be closed.
-The guard is a process because a thread of this one could not end it while the app holds the interpreter's lock.
+The user's code runs in the main thread, where frameworks expect to be.
+Beside it there are a thread that says `alive` while there is work, and a guard.
+The guard is a forked process that does nothing but wait for the requests to be closed.
+It is a process because a thread of this one could not end it while the app holds the interpreter's lock.
 It also keeps the id of the process group in use, so that the group can be killed by its id after this process is gone.
 """
 

@@ -1,8 +1,8 @@
 """Flower apps, unmodified: the app's ClientApp trains and evaluates, and its ServerApp is asked for the first model only.
 
 A Flower app normally meets a SuperLink, which gives every message a new process.
-Here the ClientApp is loaded once and called with messages that this module makes:
-the global model as the record `arrays`, the server's configuration and the round as the record `config`.
+Here the ClientApp is loaded once and called with messages that this module makes.
+They hold the global model as the record `arrays`, and the server's configuration and the round as the record `config`.
 The ServerApp's loop is not run, since rounds and strategies are the federation's.
 But only it knows the first model and what its clients are told, so it is started on a grid that takes the first message and stops it there.
 An app whose ServerApp cannot be started on a cluster says how to make the first model:
@@ -11,8 +11,9 @@ An app whose ServerApp cannot be started on a cluster says how to make the first
     initial-model = "package.module:function"    # called with the run configuration; returns arrays by name, a list, or a torch state_dict
 
 Apps of the older kind, a `client_fn` and a `server_fn`, name their records differently and are served as well.
-Written against flwr 1.38 to 1.41. Not public there, and so to be looked at with every release: `TaskIdentity`, `Run`, the reading of
-pyproject.toml, `load_app`, and that a ClientApp with a `client_fn` has `_call`.
+Written against flwr 1.38 to 1.41.
+What is not public there has to be looked at with every release:
+`TaskIdentity`, `Run`, the reading of pyproject.toml, `load_app`, and that a ClientApp with a `client_fn` has `_call`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The ports on NATS JetStream: the only place that knows streams, consumers, headers and acknowledgements.
 
-`open_bus` gives them all on one connection for facts and, once bytes are moved, a second one for bulk: a large upload must not make a
-fact wait.
+`open_bus` gives them all on one connection for facts and, once bytes are moved, a second one for bulk.
+A large upload must not make a fact wait.
 """
 
 from collections.abc import AsyncIterator
@@ -39,8 +39,8 @@ async def open_bus(
 ) -> AsyncIterator[NatsBus]:
     """Connect, declare the streams if `limits` are given (else wait for somebody to declare them), and close everything at the end.
 
-    Raises Unreachable when no server answers, or nobody declares the streams, within the patience; BusFull when the server has no room
-    for them.
+    Raises Unreachable when no server answers, or nobody declares the streams, within the patience.
+    Raises BusFull when the server has no room for them.
     """
     connection = await connect(url, name, CONTROL_PENDING_BYTES, patience)
     bulk = NatsBulk(url, name, patience)

@@ -1,10 +1,9 @@
 """Bytes in chunks on their own connection, a window of them on their way at a time.
 
-A chunk is one message that fits a default server, under a subject that nobody else writes: sending it again is harmless, so every chunk
-has its own
-time-out and is sent again until it is acknowledged. Reading asks for each chunk by its subject, which needs no consumer, survives
-restarts of the
-server, can be permitted per subject, and is served by a mirror where there is one.
+A chunk is one message that fits a default server, under a subject that nobody else writes.
+Sending it again is harmless, so every chunk has its own time-out and is sent again until it is acknowledged.
+Reading asks for each chunk by its subject.
+That needs no consumer, survives restarts of the server, can be permitted per subject, and is served by a mirror where there is one.
 """
 
 import asyncio
@@ -57,7 +56,7 @@ class NatsBulk:
 
         async def put(chunk: int) -> None:
             async with window:
-                await _put(connection, f"{subject}.{chunk}", bytes(data[chunk * chunk_bytes : (chunk + 1) * chunk_bytes]))
+                await _put(connection, f"{subject}.{chunk}", bytes(data[slice(*piece.extent(chunk))]))
 
         await _all_or_first_failure([put(chunk) for chunk in range(piece.chunks)])
         return piece
@@ -66,21 +65,25 @@ class NatsBulk:
         """See `Bulk.read`."""
         connection = await self._connected()
         digest = hashlib.sha256()
-        coming: dict[int, asyncio.Task[bytes]] = {}
+        coming: dict[int, asyncio.Task[memoryview]] = {}
         try:
             for chunk in range(piece.chunks):
                 for ahead in range(chunk, min(chunk + READ_WINDOW_CHUNKS, piece.chunks)):
                     if ahead not in coming:
-                        coming[ahead] = asyncio.create_task(_get(connection, f"{piece.subject}.{ahead}"))
+                        coming[ahead] = asyncio.create_task(_get(connection, piece, ahead))
                 part = await coming[chunk]
                 digest.update(part)
-                yield chunk * piece.chunk_bytes, memoryview(part)
+                yield chunk * piece.chunk_bytes, part
                 del coming[chunk]  # only now: until the reader is done with it, it counts as being in the window
         finally:
             for task in coming.values():
                 task.cancel()
         if digest.hexdigest() != piece.digest:
             raise Corrupt(f"the bytes of {piece.subject} are not those that were stored")
+
+    async def chunk(self, piece: Piece, index: int) -> memoryview:
+        """See `Bulk.chunk`."""
+        return await _get(await self._connected(), piece, index)
 
     async def purge(self, pattern: str) -> None:
         """See `Bulk.purge`."""
@@ -105,14 +108,19 @@ async def _put(connection: Client, subject: str, chunk: bytes) -> None:
         await _insist(connection, lambda: jetstream.publish(subject, chunk, CHUNK_SECONDS))
 
 
-async def _get(connection: Client, subject: str) -> bytes:
+async def _get(connection: Client, piece: Piece, index: int) -> memoryview:
+    subject = f"{piece.subject}.{index}"
     jetstream = connection.jetstream(timeout=CHUNK_SECONDS)
     with door(f"read {subject}"):
         try:
             message = await _insist(connection, lambda: jetstream.get_msg(BULK, subject=subject, direct=True))
         except nats.js.errors.NotFoundError as error:
             raise Corrupt(f"{subject} is missing") from error
-    return message.data or b""
+    begin, end = piece.extent(index)
+    data = message.data or b""
+    if len(data) != end - begin:
+        raise Corrupt(f"{subject} has {len(data)} bytes instead of {end - begin}")
+    return memoryview(data)
 
 
 async def _insist(connection: Client, request: Callable[[], Coroutine[None, None, T]]) -> T:

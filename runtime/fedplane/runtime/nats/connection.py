@@ -22,8 +22,7 @@ BULK_PENDING_BYTES = 128 * 1024
 """For chunks, less is faster: with 2 MiB the client joins whole chunks and the socket copies them again, five times the CPU (measured)."""
 
 RECONNECT_SECONDS = 0.2
-"""A server that was killed is back in tens of milliseconds when it is supervised; asking five times a second finds it soon and costs
-nothing."""
+"""A supervised server is back in tens of milliseconds after it was killed; asking five times a second finds it soon and costs nothing."""
 
 NO_ROOM = frozenset({10023, 10028, 10047, 10077})
 """JetStream's codes for: insufficient resources, account resources exceeded, storage resources exceeded, the store refused the message."""

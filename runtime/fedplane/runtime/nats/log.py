@@ -1,8 +1,7 @@
 """The log on JetStream: stating a fact means publishing it under `log.` and its subject.
 
-The server refuses a second message on a subject, so whatever happens between us and it, the register decides what is true: after a
-refusal, a
-timeout or a lost acknowledgement we read it back and compare the event's id, which is derived from the fact's content.
+The server refuses a second message on a subject, so whatever happens between us and it, the register decides what is true.
+After a refusal, a time-out or a lost acknowledgement we read it back and compare the event's id, which is derived from the fact's content.
 """
 
 from collections.abc import AsyncIterator, Sequence

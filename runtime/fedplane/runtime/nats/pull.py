@@ -1,8 +1,7 @@
 """Reading a stream in order, for ever, without a gap: across restarts of the server, lost requests and dropped messages.
 
-The client library's ordered consumer drops messages silently when its reader is slow, and its fetch fails for good when the server has
-forgotten
-the consumer.
+The client library's ordered consumer drops messages silently when its reader is slow.
+Its fetch fails for good when the server has forgotten the consumer.
 So this asks the server itself, on JetStream's pull API: the reader's position is ours, and the consumer on the server is disposable.
 It is made anew from that position whenever anything looks wrong.
 Source: JetStream API (CONSUMER.MSG.NEXT), ADR-13 of the NATS architecture repository.

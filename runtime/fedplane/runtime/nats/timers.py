@@ -1,8 +1,7 @@
 """Timers on JetStream's message schedules: the server keeps the fact and hands it back when its time has come.
 
-A schedule's message may only appear in the schedule's own stream, so what is due is moved to the log by whoever keeps the timers. Any
-number of
-replicas keep them; each due fact is handed to one, and handed again if that one dies.
+A schedule's message may only appear in the schedule's own stream, so what is due is moved to the log by whoever keeps the timers.
+Any number of replicas keep them; each due fact is handed to one, and handed again if that one dies.
 Source: ADR-51 of the NATS architecture repository (message scheduler); nats-server 2.12 and later.
 """
 

@@ -1,8 +1,8 @@
 """Views in the key-value bucket `runs`: any NATS client reads them with its own key-value calls.
 
-We write and read the bucket's stream directly. The log sequence that a view reflects travels in a header, and a write names the revision
-that it
-replaces, so that of two status replicas the one that knows more wins whatever the order in which they write.
+We write and read the bucket's stream directly.
+The log sequence that a view reflects travels in a header, and a write names the revision that it replaces.
+So of two status replicas the one that knows more wins, whatever the order in which they write.
 """
 
 from collections.abc import AsyncIterator

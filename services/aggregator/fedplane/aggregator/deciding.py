@@ -6,13 +6,14 @@ Every function looks at the round as it is and names everything that is due, aga
 from collections.abc import Iterator
 from datetime import datetime
 
+from fedplane.aggregator import strategies
 from fedplane.aggregator.rounds import Phase, Round, weighted_mean
 from fedplane.runtime.ports import Fence
 from fedplane.runtime.replica import Action, Offer, Remind, State
 from fedplane.schemas.facts import Aggregated, Closed, Expired, Invited, Rejected, RoundFailed
 from fedplane.schemas.models import Chosen, Configuration, Model, Task, model_digest
-from fedplane.schemas.resources import APP_ANNOTATION, FederatedLearning
-from fedplane.schemas.subjects import work_of_fold
+from fedplane.schemas.resources import APP_ANNOTATION, FederatedLearning, StrategySpec
+from fedplane.schemas.subjects import work_on
 
 __all__ = ["about_round", "close_cancelled"]
 
@@ -27,7 +28,7 @@ def about_round(
             yield from _invite(state, resource, participants, configuration, now)
             yield from _close(state, now)
         case Phase.FOLDING:
-            yield from _conclude(state, now)
+            yield from _conclude(state, resource.spec.strategy, now)
 
 
 def close_cancelled(state: Round, now: datetime) -> Iterator[Action]:
@@ -57,7 +58,8 @@ def _invite(
                 Invited(
                     run=asked.run, round=asked.round, cluster=cluster, at=now, task=asked.task, training_round=asked.training_round,
                     framework=resource.spec.framework, app=resource.metadata.annotations.get(APP_ANNOTATION, ""),
-                    data=participants[cluster].data, configuration=configuration, run_configuration=resource.spec.config,
+                    data=participants[cluster].data, configuration={**configuration, **strategies.make(resource.spec.strategy).tells},
+                    run_configuration=resource.spec.config,
                     deadline=asked.deadline, shard_bytes=asked.shard_bytes, chunk_bytes=asked.chunk_bytes,
                     position=order.index(cluster), clusters=len(order), model=asked.model,
                 )
@@ -72,17 +74,18 @@ def _close(state: Round, now: datetime) -> Iterator[Action]:
         yield State(Closed(run=state.opened.run, round=state.opened.round, at=now, reason=reason))
 
 
-def _conclude(state: Round, now: datetime) -> Iterator[Action]:
+def _conclude(state: Round, spec: StrategySpec, now: datetime) -> Iterator[Action]:
     asked = state.opened
     answers = tuple(state.evaluated[c] for c in sorted(state.evaluated)) if asked.task is Task.EVALUATE else state.members
     if len(answers) < asked.minimum:
         yield _failed(state, f"{len(answers)} of {len(asked.clusters)} clusters answered, {asked.minimum} are needed{_excuses(state)}", now)
         return
-    missing = [shard for shard in range(state.shards) if shard not in state.folded]
-    if asked.task is not Task.EVALUATE and missing:
-        for shard in missing:
-            yield Offer(work_of_fold(asked.run, asked.round, shard))
+    due = [] if asked.task is Task.EVALUATE else list(_work(state, spec))
+    if due:
+        yield from due
         return
+    if asked.task is not Task.EVALUATE:
+        answers = tuple(state.contributed[cluster] for cluster in state.folded[0].members)  # those that the strategy counts
     result = Aggregated(
         run=asked.run, round=asked.round, at=now, task=asked.task, training_round=asked.training_round,
         members=tuple(answer.cluster for answer in answers), weight=sum(answer.weight for answer in answers),
@@ -92,14 +95,26 @@ def _conclude(state: Round, now: datetime) -> Iterator[Action]:
     yield State(result, Fence(RoundFailed.pattern(run=asked.run, round=asked.round)))
 
 
+def _work(state: Round, spec: StrategySpec) -> Iterator[Action]:
+    """The shards that are still to be measured, if the strategy compares updates, and then those that are to be folded."""
+    asked, shards = state.opened, range(state.shards)
+    if asked.task is Task.TRAIN and strategies.make(spec).compares:
+        unmeasured = [shard for shard in shards if shard not in state.measured]
+        if unmeasured:
+            yield from (Offer(work_on("measure", asked.run, asked.round, shard)) for shard in unmeasured)
+            return
+    yield from (Offer(work_on("fold", asked.run, asked.round, shard)) for shard in shards if shard not in state.folded)
+
+
 def _model(state: Round) -> Model:
     asked = state.opened
     shards = tuple(state.folded[shard].piece for shard in range(state.shards))
     layout = state.folded[0].layout
     assert layout is not None, "whoever folds shard 0 brings the layout with it"
+    memory = tuple(piece for shard in range(state.shards) if (piece := state.folded[shard].memory))
     return Model(
         run=asked.run, round=asked.round, bytes=sum(piece.bytes for piece in shards), layout=layout, shards=shards,
-        digest=model_digest(layout, shards),
+        digest=model_digest(layout, shards), memory=memory,
     )  # fmt: skip
 
 

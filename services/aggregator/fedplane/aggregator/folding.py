@@ -1,190 +1,185 @@
-"""Folding: the effect that turns a round's updates into one shard of the next model.
+"""What is done with a shard of a round: measuring how the members' updates compare, and folding them into the next model.
 
-Replicas lease shards from a work queue, so they share the work and join and leave as they like. A lease only says who works; what counts
-is the
-fact `folded`, which the log keeps once. So a replica may be killed, or wake up long after its lease has lapsed: its chunks are under its
-own
-attempt, and nobody reads them unless its fact was the first.
-Memory is that of one shard: the sums (float64) and one member's bytes, whatever the size of the model and the number of members.
+Both read the members side by side, name by name, and state a fact about the result. They know nothing of leases, tries and failures,
+which are
+`working`'s business; they raise `Unusable` when a member's bytes cannot be used, and the bus's errors as they are.
 """
 
 import asyncio
 import secrets
+from datetime import datetime
 
-import structlog
+import numpy as np
 
 from fedplane.aggregator import strategies
-from fedplane.aggregator.rounds import Phase, Round
-from fedplane.aggregator.runs import Discard, Run, RunsState
-from fedplane.aggregator.shards import NotFinite, ShardFold
-from fedplane.aggregator.tracing import emit_ended
-from fedplane.runtime.errors import BusError, Corrupt
-from fedplane.runtime.ports import Bulk, Bus, Fence, Lease
-from fedplane.runtime.replica import Replica
-from fedplane.runtime.telemetry import Attributes, round_traceparent, span
-from fedplane.schemas.facts import Aggregated, Contributed, Folded, RoundFailed
+from fedplane.aggregator.reading import Damaged, SideBySide, whole
+from fedplane.aggregator.rounds import Round
+from fedplane.aggregator.runs import Run
+from fedplane.aggregator.shards import NotFinite, ShardFold, float_elements, is_finite, products
+from fedplane.aggregator.strategies.algebra import CannotFold, Coefficients, Member, Strategy, Vector
+from fedplane.runtime.errors import Corrupt
+from fedplane.runtime.ports import Bulk
+from fedplane.schemas.facts import Contributed, Folded, Measured
 from fedplane.schemas.layout import BadLayout, Layout, cut, parse_header
-from fedplane.schemas.models import Piece
-from fedplane.schemas.subjects import model_piece, parse_work_of_fold
+from fedplane.schemas.models import Piece, Task
+from fedplane.schemas.resources import StrategySpec
+from fedplane.schemas.subjects import model_piece
 
-__all__ = ["Folding"]
+__all__ = ["Unusable", "fold", "measure", "strategy_of"]
 
-WAIT_SECONDS = 5.0
-"""How long one request for work stays open; it costs nothing to ask again."""
-
-KNOWN_SECONDS = 10.0
-"""A task may arrive before this replica has read the fact that led to it. After that long it is somebody else's."""
-
-DELIVERIES_MAX = 6
-"""A task that was given out so often ends its round: it kills whoever takes it."""
-
-RETRY_SECONDS = 1.0
+INITIALIZATION = StrategySpec()
+"""One cluster's initial model is the model, whatever the run's strategy: the mean of one."""
 
 
-class _Unusable(Exception):
-    """One member's update cannot be folded; `cluster` is whose."""
+class Unusable(Exception):
+    """One member's update cannot be used; `cluster` is whose, None if the members cannot be folded together."""
 
-    def __init__(self, cluster: str, message: str) -> None:
+    def __init__(self, cluster: str | None, message: str) -> None:
         super().__init__(message)
         self.cluster = cluster
 
 
-class Folding:
-    """One replica's folding. `now` comes from the replica's clock."""
-
-    def __init__(self, bus: Bus, replica: Replica[RunsState]) -> None:
-        self._bus = bus
-        self._replica = replica
-        self._logger = structlog.get_logger()
-
-    async def work(self) -> None:
-        """Fold whatever is leased to us, for ever."""
-        await self._replica.live.wait()
-        while True:
-            try:
-                async with self._bus.work.lease(WAIT_SECONDS) as lease:
-                    if lease is not None:
-                        await self._serve(lease)
-            except BusError as error:
-                self._logger.warning("folding again", why=str(error))
-                await asyncio.sleep(RETRY_SECONDS)
-
-    async def discard(self, effect: object) -> None:
-        """Perform `Discard`. What cannot be purged now takes room and nothing else, so a failure is only logged."""
-        assert isinstance(effect, Discard), f"the aggregator's core has no effect {effect!r}"
-        for pattern in effect.patterns:
-            try:
-                await self._bus.bulk.purge(pattern)
-            except BusError as error:
-                self._logger.warning("could not purge bulk data; they take room", pattern=pattern, why=str(error))
-
-    async def _serve(self, lease: Lease) -> None:
-        name, number, shard = parse_work_of_fold(lease.subject)
-        found = await self._due(name, number, shard)
-        if found is None:
-            await lease.done()
-            return
-        run, state = found
-        if lease.deliveries > DELIVERIES_MAX:
-            message = f"shard {shard} was given out {DELIVERIES_MAX} times and never folded; do aggregators die of it? See their logs"
-            await self._fail(state, message, ())
-            await lease.done()
-            return
-        attributes: Attributes = {
-            "fedplane.run": name,
-            "fedplane.round": number,
-            "fedplane.shard": shard,
-            "fedplane.members": len(state.members),
-        }
-        try:
-            with span(f"fold shard {shard}", parent=round_traceparent(name, number), attributes=attributes) as spanned:
-                fact = await self._fold(run, state, shard)
-                await self._bus.log.state(fact, traceparent=spanned.traceparent)
-        except BusError as problem:
-            if lease.deliveries < DELIVERIES_MAX:
-                self._logger.warning("not folded, will be tried again", run=name, round=number, shard=shard, why=str(problem))
-                await lease.again(RETRY_SECONDS)
-                return
-            await self._fail(state, f"shard {shard} cannot be folded: {problem}", ())
-        except _Unusable as problem:
-            self._logger.warning("an update cannot be used", run=name, round=number, cluster=problem.cluster, why=str(problem))
-            await self._fail(state, f"the update of {problem.cluster} cannot be used: {problem}", (problem.cluster,))
-        await lease.done()
-
-    async def _due(self, name: str, number: int, shard: int) -> tuple[Run, Round] | None:
-        """The round, once this replica knows that it is being folded; None if the shard needs no folding (any more)."""
-        try:
-            async with asyncio.timeout(KNOWN_SECONDS), self._replica.changed:
-                while True:
-                    run = self._replica.state.get(name)
-                    if run is not None and run.ended:
-                        return None
-                    if run is not None and run.round is not None and run.round.opened.round >= number:
-                        state = run.round
-                        if state.opened.round > number or state.ended or shard in state.folded:
-                            return None
-                        if state.phase is Phase.FOLDING:
-                            return run, state
-                    await self._replica.changed.wait()
-        except TimeoutError:
-            self._logger.warning("dropped a task that the log says nothing of", run=name, round=number, shard=shard)
-            return None
-
-    async def _fold(self, run: Run, state: Round, shard: int) -> Folded:
-        asked, members = state.opened, state.members
-        layout_bytes = await self._layout(asked.model.layout if asked.model else members[0].layout, members[0])
-        layout = _parsed(layout_bytes, members[0], sum(piece.bytes for piece in members[0].shards))
-        begin, end = cut(layout.bytes, asked.shard_bytes)[shard]
-        fold = ShardFold(strategies.make(run.submitted.resource.spec.strategy), layout, begin, end)
-        buffer = bytearray(end - begin)
-        for member in members:
-            await self._read(member.shards[shard], member, buffer)
-            try:
-                await asyncio.to_thread(fold.accumulate, memoryview(buffer), member.weight)
-            except NotFinite as error:
-                raise _Unusable(member.cluster, str(error)) from error
-        result = await asyncio.to_thread(fold.report)
-        attempt = secrets.token_hex(8)
-        piece = await self._bus.bulk.write(model_piece(asked.run, asked.round, attempt, shard), result, asked.chunk_bytes)
-        brought = None
-        if shard == 0:  # every model brings its own layout, so that older models can be forgotten whole
-            brought = await self._bus.bulk.write(
-                model_piece(asked.run, asked.round, attempt, "layout"), memoryview(layout_bytes), asked.chunk_bytes
-            )
-        return Folded(
-            run=asked.run, round=asked.round, shard=shard, at=self._replica.clock(), piece=piece,
-            members=tuple(member.cluster for member in members), layout=brought,
-        )  # fmt: skip
-
-    async def _layout(self, piece: Piece, member: Contributed) -> bytes:
-        header = bytearray(piece.bytes)
-        await self._read(piece, member, header)
-        return bytes(header)
-
-    async def _read(self, piece: Piece, member: Contributed, into: bytearray) -> None:
-        try:
-            await _read_into(self._bus.bulk, piece, into)
-        except Corrupt as error:
-            raise _Unusable(member.cluster, str(error)) from error
-
-    async def _fail(self, state: Round, message: str, faulty: tuple[str, ...]) -> None:
-        asked = state.opened
-        fact = RoundFailed(run=asked.run, round=asked.round, at=self._replica.clock(), reason="unfoldable", message=message, faulty=faulty)
-        fence = Fence(Aggregated.pattern(run=asked.run, round=asked.round))
-        outcome = await self._bus.log.state(fact, fence=fence, traceparent=round_traceparent(asked.run, asked.round))
-        emit_ended(self._replica, outcome)
+def strategy_of(run: Run, state: Round) -> Strategy:
+    """The strategy by which a round is folded."""
+    return strategies.make(INITIALIZATION if state.opened.task is Task.INITIALIZE else run.submitted.resource.spec.strategy)
 
 
-async def _read_into(bulk: Bulk, piece: Piece, into: bytearray) -> None:
-    async for offset, chunk in bulk.read(piece):
-        into[offset : offset + len(chunk)] = chunk
-
-
-def _parsed(header: bytes, member: Contributed, size: int) -> Layout:
+async def measure(bulk: Bulk, state: Round, shard: int, now: datetime) -> Measured:
+    """Compare the members' updates in one shard."""
+    asked, members = state.opened, state.members
+    assert asked.model is not None, "only what clusters trained is compared, and they trained a model"
+    _, layout = await _layout(bulk, state)
+    begin, end = cut(layout.bytes, asked.shard_bytes)[shard]
+    model = memoryview(await whole(bulk, asked.model.shards[shard]))
+    side = SideBySide(bulk, [member.shards[shard] for member in members])
+    parts = cut(end - begin, members[0].shards[shard].chunk_bytes)
+    result, row = np.zeros((len(members), len(members))), []
     try:
+        async for chunk, index, data in side.chunks():
+            await asyncio.to_thread(side.hash, index, data)
+            row.append(data)
+            if index == len(members) - 1:
+                low, high = parts[chunk]
+                part = (begin + low, begin + high)
+                result += await asyncio.to_thread(products, layout, part, tuple(row), model[low:high])
+                _insist_on_finite(np.diag(result), members)
+                row = []
+        side.check()
+    except Damaged as error:
+        raise Unusable(members[error.index].cluster, str(error)) from error
+    upper = result[np.triu_indices(len(members))]
+    return Measured(
+        run=asked.run, round=asked.round, shard=shard, at=now, members=tuple(member.cluster for member in members),
+        products=tuple(float(value) for value in upper),
+    )  # fmt: skip
+
+
+async def fold(bulk: Bulk, run: Run, state: Round, shard: int, now: datetime) -> Folded:
+    """Fold the members' updates in one shard, and store the result."""
+    asked, strategy = state.opened, strategy_of(run, state)
+    coefficients = _coefficients(strategy, state)
+    counting = [index for index, value in enumerate(coefficients.values) if value]
+    members = [state.members[index] for index in counting]
+    header, layout = await _layout(bulk, state)
+    span = cut(layout.bytes, asked.shard_bytes)[shard]
+    model = memory = None
+    if asked.model is not None and (strategy.advance is not None or coefficients.rest):
+        model = memoryview(await whole(bulk, asked.model.shards[shard]))
+        memory = await _memory(bulk, strategy, asked.model.memory, shard, float_elements(layout, span))
+    values = Coefficients(tuple(coefficients.values[index] for index in counting), coefficients.divisor, coefficients.rest)
+    folding = ShardFold(
+        strategy, values, layout, span, members[0].shards[shard].chunk_bytes,
+        training_round=asked.training_round, model=model, memory=memory,
+    )  # fmt: skip
+    await _fold_chunks(bulk, folding, members, shard, layout, span)
+    attempt = secrets.token_hex(8)
+
+    async def store(what: int | str, data: memoryview) -> Piece:
+        return await bulk.write(model_piece(asked.run, asked.round, attempt, what), data, asked.chunk_bytes)
+
+    return Folded(
+        run=asked.run, round=asked.round, shard=shard, at=now, members=tuple(member.cluster for member in members),
+        piece=await store(shard, memoryview(folding.out)),
+        layout=await store("layout", memoryview(header)) if shard == 0 else None,  # every model brings its own: older ones can be forgotten
+        memory=await store(f"{shard}-memory", memoryview(folding.memory_out.tobytes())) if strategy.memories else None,
+    )  # fmt: skip
+
+
+async def _fold_chunks(
+    bulk: Bulk, folding: ShardFold, members: list[Contributed], shard: int, layout: Layout, span: tuple[int, int]
+) -> None:
+    side = SideBySide(bulk, [member.shards[shard] for member in members])
+
+    def step(chunk: int, index: int, data: memoryview) -> None:
+        side.hash(index, data)
+        if index == 0:
+            folding.open(chunk)
+        folding.add(index, data)
+        if index == len(members) - 1:
+            folding.close(chunk)
+
+    try:
+        async for chunk, index, data in side.chunks():
+            await asyncio.to_thread(step, chunk, index, data)
+        side.check()
+    except Damaged as error:
+        raise Unusable(members[error.index].cluster, str(error)) from error
+    except NotFinite as error:
+        raise Unusable(await _culprit(bulk, members, shard, layout, span), str(error)) from error
+
+
+async def _culprit(bulk: Bulk, members: list[Contributed], shard: int, layout: Layout, span: tuple[int, int]) -> str | None:
+    """Whose update is not finite; None if all are, and only their fold is not."""
+    side = SideBySide(bulk, [member.shards[shard] for member in members])
+    parts = cut(span[1] - span[0], members[0].shards[shard].chunk_bytes)
+    async for chunk, index, data in side.chunks():
+        part = (span[0] + parts[chunk][0], span[0] + parts[chunk][1])
+        if not await asyncio.to_thread(is_finite, layout, part, data):
+            return members[index].cluster
+    return None
+
+
+def _coefficients(strategy: Strategy, state: Round) -> Coefficients:
+    members = [Member(member.cluster, member.weight, member.metrics) for member in state.members]
+    try:
+        coefficients = strategy.weigh(members, _products(state) if strategy.compares else None)
+    except CannotFold as error:
+        raise Unusable(None, str(error)) from error
+    if not any(coefficients.values) or not coefficients.divisor > 0:
+        raise Unusable(None, "the strategy leaves every member out")
+    return coefficients
+
+
+def _products(state: Round) -> Vector:
+    """The members' inner products over all shards, added in the order of the shards."""
+    size = len(state.members)
+    total = np.zeros((size, size))
+    for shard in range(state.shards):
+        total[np.triu_indices(size)] += np.array(state.measured[shard].products)
+    return total + np.triu(total, 1).T
+
+
+async def _memory(bulk: Bulk, strategy: Strategy, pieces: tuple[Piece, ...], shard: int, elements: int) -> Vector | None:
+    if not pieces or not strategy.memories:
+        return None
+    return np.frombuffer(await whole(bulk, pieces[shard]), np.float64).reshape(strategy.memories, elements)
+
+
+async def _layout(bulk: Bulk, state: Round) -> tuple[bytes, Layout]:
+    """The layout that all members have: its bytes, and what they say."""
+    first = state.members[0]
+    try:
+        header = bytes(await whole(bulk, state.opened.model.layout if state.opened.model else first.layout))
         layout = parse_header(header)
-    except BadLayout as error:
-        raise _Unusable(member.cluster, str(error)) from error
+    except (BadLayout, Corrupt) as error:
+        raise Unusable(first.cluster, str(error)) from error
+    size = sum(piece.bytes for piece in first.shards)
     if layout.bytes != size:
-        raise _Unusable(member.cluster, f"its layout describes {layout.bytes} bytes and it has {size}")
-    return layout
+        raise Unusable(first.cluster, f"its layout describes {layout.bytes} bytes and it has {size}")
+    return header, layout
+
+
+def _insist_on_finite(norms: Vector, members: tuple[Contributed, ...]) -> None:
+    for member, norm in zip(members, norms, strict=True):
+        if not np.isfinite(norm):
+            raise Unusable(member.cluster, "its update has a value that is not finite")

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from fedplane.aggregator.folding import Folding
 from fedplane.aggregator.runs import Cut, Runs, RunsState
 from fedplane.aggregator.settings import AggregatorSettings
 from fedplane.aggregator.tracing import emit_ended
+from fedplane.aggregator.working import Working
 from fedplane.runtime.ports import Bus
 from fedplane.runtime.replica import Replica
 from fedplane.runtime.service import serve
@@ -21,15 +21,15 @@ async def aggregate(bus: Bus, settings: AggregatorSettings) -> None:
         bus.log,
         timers=bus.timers,
         work=bus.work,
-        perform=lambda effect: folding.discard(effect),  # noqa: PLW0108 -- folding is made below, of the replica
+        perform=lambda effect: working.discard(effect),  # noqa: PLW0108 -- working is made below, of the replica
         stated=lambda outcome: emit_ended(replica, outcome),
     )
-    folding = Folding(bus, replica)
+    working = Working(bus, replica)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(replica.run())
         tasks.create_task(bus.timers.keep())
         for _ in range(settings.folds_at_once):
-            tasks.create_task(folding.work())
+            tasks.create_task(working.work())
 
 
 def main() -> None:

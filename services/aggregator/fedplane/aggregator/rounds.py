@@ -27,6 +27,7 @@ from fedplane.schemas.facts import (
     Fact,
     Folded,
     Invited,
+    Measured,
     Opened,
     Rejected,
     RoundFact,
@@ -70,6 +71,7 @@ TRANSITIONS: dict[Phase, dict[type[Fact], Phase]] = {
     },
     Phase.FOLDING: {
         Rejected: Phase.FOLDING,
+        Measured: Phase.FOLDING,
         Folded: Phase.FOLDING,
         Aggregated: Phase.AGGREGATED,
         RoundFailed: Phase.FAILED,
@@ -91,6 +93,7 @@ class Round:
     rejected: frozenset[str] = frozenset()
     evaluated: dict[str, Evaluated] = field(default_factory=dict)
     declined: dict[str, Declined] = field(default_factory=dict)
+    measured: dict[int, Measured] = field(default_factory=dict)
     folded: dict[int, Folded] = field(default_factory=dict)
     aggregated: Aggregated | None = None
     failed: RoundFailed | None = None
@@ -144,6 +147,8 @@ def evolve(state: Round, fact: RoundFact) -> Round:
             return replace(state, declined={**state.declined, fact.cluster: fact})
         case Rejected():
             return replace(state, rejected=state.rejected | {fact.cluster})
+        case Measured():
+            return state if fact.shard in state.measured else replace(state, measured={**state.measured, fact.shard: fact})
         case Folded():
             return state if fact.shard in state.folded else replace(state, folded={**state.folded, fact.shard: fact})
         case Aggregated():

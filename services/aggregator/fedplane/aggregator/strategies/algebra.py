@@ -1,0 +1,105 @@
+"""What a strategy is: how much each member counts, and what the server makes of the result.
+
+A round's proposal is linear in the updates, or an order statistic of them:
+
+    proposal = (sum of values[i] * update[i]) / divisor + rest * model          for most strategies
+    proposal = combine(updates, coefficients), element by element               for medians and their like
+
+`weigh` chooses the coefficients from what is known of the members as wholes: their examples, their metrics and, if the strategy `compares`,
+the inner products of their differences from the model.
+`advance` takes the proposal and the server's memory, element by element, to the next model.
+So everything that touches every element works on any part of the model, in any process, and what concerns whole vectors is a small matrix.
+The shape is that of TensorFlow Federated's aggregators; where the elements come from and who folds them is not a strategy's business.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedplane.runtime.errors import BadInput
+from fedplane.schemas.models import Configuration, Metrics
+
+__all__ = [
+    "Advance", "CannotFold", "Coefficients", "Combine", "Member", "Parameter", "Strategy", "Vector", "Weigh", "distances", "settle",
+]  # fmt: skip
+
+Vector = NDArray[np.float64]
+"""Float64; one-dimensional unless said otherwise."""
+
+
+class CannotFold(ValueError):
+    """These members cannot be folded by this strategy: the sentence says what it needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What is known of a contribution without its elements."""
+
+    cluster: str
+    weight: float
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficients:
+    """How much each member counts, in the members' order; see the formula above. A value of 0 leaves a member out."""
+
+    values: tuple[float, ...]
+    divisor: float
+    rest: float = 0.0
+
+
+Weigh = Callable[[Sequence[Member], Vector | None], Coefficients]
+"""Members by name, and their products (members x members) if the strategy compares. Raises CannotFold."""
+
+Combine = Callable[[Vector, Coefficients], Vector]
+"""Updates (members that count x elements, float64, may be changed in place) to the proposal (elements)."""
+
+Advance = Callable[[Vector, Vector, tuple[Vector, ...], int], tuple[Vector, tuple[Vector, ...]]]
+"""Model, proposal, memory (each of the same size) and the number of the training round, from 1, to the next model and memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A strategy, made by the function that has its name, for the parameters that a run gives it.
+
+    `memories` is how many vectors of the model's size the server remembers, all zeros at first; `tells` is what the clients are told.
+    """
+
+    weigh: Weigh
+    compares: bool = False
+    combine: Combine | None = None
+    advance: Advance | None = None
+    memories: int = 0
+    tells: Configuration = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A hyper-parameter: its default, and the bounds within which it makes sense, both included."""
+
+    default: float
+    low: float
+    high: float
+
+
+def settle(name: str, given: Mapping[str, float], known: Mapping[str, Parameter]) -> dict[str, float]:
+    """The parameters of a strategy: those that are given, else the defaults. Raises BadInput for an unknown name or a value out of
+    bounds."""
+    where = "spec.strategy.parameters"
+    for unknown in sorted(given.keys() - known.keys()):
+        raise BadInput(f"{where}: {name} has no {unknown!r}; it has {', '.join(sorted(known)) or 'none'}")
+    for parameter, value in given.items():
+        low, high = known[parameter].low, known[parameter].high
+        if not low <= value <= high:
+            raise BadInput(f"{where}.{parameter}: {name} takes {low:g} to {high:g}, not {value:g}")
+    return {parameter: given.get(parameter, bounds.default) for parameter, bounds in known.items()}
+
+
+def distances(products: Vector) -> Vector:
+    """Squared distances between members (members x members), from their inner products. Rounding never makes one negative."""
+    own = np.diag(products)
+    squared: Vector = np.maximum(own[:, None] + own[None, :] - 2 * products, 0.0)
+    return squared

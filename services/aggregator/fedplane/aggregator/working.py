@@ -1,0 +1,141 @@
+"""Leased work: replicas take shards from a queue, do what is due with them, and say so.
+
+Replicas share the work by leasing and join and leave as they like. A lease only says who works; what counts is the fact, which the log
+keeps once.
+So a replica may be killed, or wake up long after its lease has lapsed: its chunks are under its own attempt, and nobody reads them
+unless its
+fact was the first.
+What fails because of the bus is tried again, by whoever is free; what fails because of an update, or too often, ends the round with the
+reason.
+"""
+
+import asyncio
+
+import structlog
+
+from fedplane.aggregator.folding import Unusable, fold, measure
+from fedplane.aggregator.rounds import Phase, Round
+from fedplane.aggregator.runs import Discard, Run, RunsState
+from fedplane.aggregator.tracing import emit_ended
+from fedplane.runtime.errors import BusError
+from fedplane.runtime.ports import Bus, Fence, Lease
+from fedplane.runtime.replica import Replica
+from fedplane.runtime.telemetry import Attributes, round_traceparent, span
+from fedplane.schemas.facts import Aggregated, RoundFailed
+from fedplane.schemas.subjects import parse_work_on
+
+__all__ = ["Working"]
+
+WAIT_SECONDS = 5.0
+"""How long one request for work stays open; it costs nothing to ask again."""
+
+KNOWN_SECONDS = 10.0
+"""A task may arrive before this replica has read the fact that led to it. After that long it is somebody else's."""
+
+DELIVERIES_MAX = 6
+"""A task that was given out so often ends its round: it kills whoever takes it."""
+
+RETRY_SECONDS = 1.0
+
+
+class Working:
+    """One replica's work."""
+
+    def __init__(self, bus: Bus, replica: Replica[RunsState]) -> None:
+        self._bus = bus
+        self._replica = replica
+        self._logger = structlog.get_logger()
+
+    async def work(self) -> None:
+        """Do whatever is leased to us, for ever."""
+        await self._replica.live.wait()
+        while True:
+            try:
+                async with self._bus.work.lease(WAIT_SECONDS) as lease:
+                    if lease is not None:
+                        await self._serve(lease)
+            except BusError as error:
+                self._logger.warning("working again", why=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def discard(self, effect: object) -> None:
+        """Perform `Discard`. What cannot be purged now takes room and nothing else, so a failure is only logged."""
+        assert isinstance(effect, Discard), f"the aggregator's core has no effect {effect!r}"
+        for pattern in effect.patterns:
+            try:
+                await self._bus.bulk.purge(pattern)
+            except BusError as error:
+                self._logger.warning("could not purge bulk data; they take room", pattern=pattern, why=str(error))
+
+    async def _serve(self, lease: Lease) -> None:
+        what, name, number, shard = parse_work_on(lease.subject)
+        found = await self._due(what, name, number, shard)
+        if found is None:
+            await lease.done()
+            return
+        run, state = found
+        if lease.deliveries > DELIVERIES_MAX:
+            message = (
+                f"shard {shard} was given out {DELIVERIES_MAX} times to {what} and never was; do aggregators die of it? See their logs"
+            )
+            await self._fail(state, message, ())
+            await lease.done()
+            return
+        try:
+            await self._do(what, run, state, shard)
+        except BusError as problem:
+            if lease.deliveries < DELIVERIES_MAX:
+                self._logger.warning("not done, will be tried again", task=lease.subject, why=str(problem))
+                await lease.again(RETRY_SECONDS)
+                return
+            await self._fail(state, f"shard {shard} cannot be used to {what}: {problem}", ())
+        except Unusable as problem:
+            faulty = (problem.cluster,) if problem.cluster else ()
+            whose = f"the update of {problem.cluster} cannot be used: " if faulty else ""
+            await self._fail(state, f"{whose}{problem}", faulty)
+        await lease.done()
+
+    async def _do(self, what: str, run: Run, state: Round, shard: int) -> None:
+        name, number = state.opened.run, state.opened.round
+        attributes: Attributes = {
+            "fedplane.run": name,
+            "fedplane.round": number,
+            "fedplane.shard": shard,
+            "fedplane.members": len(state.members),
+        }
+        with span(f"{what} shard {shard}", parent=round_traceparent(name, number), attributes=attributes) as spanned:
+            now = self._replica.clock()
+            if what == "measure":
+                measured = await measure(self._bus.bulk, state, shard, now)
+                await self._bus.log.state(measured, traceparent=spanned.traceparent)
+            else:
+                folded = await fold(self._bus.bulk, run, state, shard, now)
+                await self._bus.log.state(folded, traceparent=spanned.traceparent)
+
+    async def _due(self, what: str, name: str, number: int, shard: int) -> tuple[Run, Round] | None:
+        """The round, once this replica knows that it is being folded; None if nothing is to be done with the shard (any more)."""
+        try:
+            async with asyncio.timeout(KNOWN_SECONDS), self._replica.changed:
+                while True:
+                    run = self._replica.state.get(name)
+                    if run is not None and run.ended:
+                        return None
+                    if run is not None and run.round is not None and run.round.opened.round >= number:
+                        state = run.round
+                        done = shard in (state.measured if what == "measure" else state.folded)
+                        if state.opened.round > number or state.ended or done:
+                            return None
+                        if state.phase is Phase.FOLDING:
+                            return run, state
+                    await self._replica.changed.wait()
+        except TimeoutError:
+            self._logger.warning("dropped a task that the log says nothing of", what=what, run=name, round=number, shard=shard)
+            return None
+
+    async def _fail(self, state: Round, message: str, faulty: tuple[str, ...]) -> None:
+        asked = state.opened
+        self._logger.warning("the round fails", run=asked.run, round=asked.round, why=message)
+        fact = RoundFailed(run=asked.run, round=asked.round, at=self._replica.clock(), reason="unfoldable", message=message, faulty=faulty)
+        fence = Fence(Aggregated.pattern(run=asked.run, round=asked.round))
+        outcome = await self._bus.log.state(fact, fence=fence, traceparent=round_traceparent(asked.run, asked.round))
+        emit_ended(self._replica, outcome)
