@@ -46,11 +46,7 @@ def serve(name: str, settings: ServiceSettings, body: Callable[[NatsBus], Awaita
 
 async def _until_ended(name: str, settings: ServiceSettings, body: Callable[[NatsBus], Awaitable[None]], declares: bool) -> None:
     source = f"/fedplane/{name}/{settings.replica}"
-    limits = (
-        Limits(lease_seconds=settings.work_lease_seconds, bulk_bytes=settings.bulk_bytes, log_bytes=settings.log_bytes)
-        if declares
-        else None
-    )
+    limits = _limits(settings) if declares else None
     async with open_bus(settings.nats_url, name=f"{name} {settings.replica}", source=source, limits=limits) as bus:
         structlog.get_logger().info("ready")
         running = asyncio.ensure_future(body(bus))
@@ -65,6 +61,15 @@ async def _until_ended(name: str, settings: ServiceSettings, body: Callable[[Nat
         else:
             waiting.cancel()
             running.result()
+
+
+def _limits(settings: ServiceSettings) -> Limits:
+    return Limits(
+        log_bytes=settings.log_bytes,
+        bulk_bytes=settings.bulk_bytes,
+        lease_seconds=settings.work_lease_seconds,
+        replicas=settings.stream_replicas,
+    )
 
 
 async def _end(running: asyncio.Future[None]) -> None:

@@ -20,7 +20,7 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FEDPLANE_", frozen=True)
 
     nats_url: str = "nats://127.0.0.1:4222"
-    """Where the bus is; NATS's own default port on this machine."""
+    """Where the bus is: NATS's own default port on this machine. Several servers of one cluster are separated by commas."""
 
     replica: str = Field(default="0", pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     """Which replica this is, for logs, traces and the source of its facts; on Kubernetes the pod's name. It decides nothing."""
@@ -39,6 +39,9 @@ class ServiceSettings(BaseSettings):
 
     bulk_bytes: int = Field(default=4_000_000_000, gt=0)
     """What the bulk stream may hold; see `runtime.nats.Limits`. Counts when the streams are made."""
+
+    stream_replicas: int = Field(default=1, ge=1, le=5)
+    """How many servers keep each stream: 3 on a cluster, which survives the loss of one. Counts when the streams are made."""
 
 
 S = TypeVar("S", bound=ServiceSettings)

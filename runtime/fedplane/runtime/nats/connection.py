@@ -57,7 +57,7 @@ async def connect(url: str, name: str, pending_bytes: int, patience: Patience) -
         try:
             async with asyncio.timeout(patience.connect_seconds):
                 await connection.connect(
-                    url,
+                    url.split(","),
                     name=name,
                     pending_size=pending_bytes,
                     error_cb=failed,

@@ -34,6 +34,8 @@ def train(message: Message, context: Context) -> Message:
             moved[0][0] = np.nan
         if trouble == "shapes":
             moved[0] = moved[0][1:]
+        if trouble == "slow":
+            time.sleep(3)
         if trouble == "hang":
             time.sleep(3600)
         if trouble == "exit":
