@@ -4,6 +4,7 @@ The server refuses a second message on a subject, so whatever happens between us
 After a refusal, a time-out or a lost acknowledgement we read it back and compare the event's id, which is derived from the fact's content.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import nats.errors
@@ -28,7 +29,16 @@ ACKNOWLEDGED_SECONDS = 3.0
 ATTEMPTS_MAX = 3
 """Then the caller hears Unreachable, and states the fact again when it likes: stating is idempotent."""
 
-REFUSED = frozenset({10071, 10164, 10077})
+IN_FLIGHT = 10164
+"""JetStream's code for: another message with the same fence is on its way to the other servers of a cluster. It says nothing about the
+fence."""
+
+RACES_MAX = 40
+RACE_SECONDS = 0.01
+"""How often a fact is stated again when it met another one on its way, and how much longer to wait each time: 8 s in all, for a thousand
+at once."""
+
+REFUSED = frozenset({10071, 10077})
 """JetStream's codes for: wrong last sequence (the fence, or our own retry), and a register that is written already (or a full stream)."""
 
 
@@ -49,25 +59,31 @@ class NatsLog:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(fence.sequence)
             headers["Nats-Expected-Last-Subject-Sequence-Subject"] = STATED + fence.subject
         failure: Exception | None = None
-        for _ in range(ATTEMPTS_MAX):
+        lost = raced = 0
+        while lost < ATTEMPTS_MAX and raced < RACES_MAX:
             try:
                 acknowledged = await self._jetstream.publish(STATED + wire.subject, wire.body, ACKNOWLEDGED_SECONDS, headers=dict(headers))
                 return Stated(Recorded(fact, acknowledged.seq, wire.id, traceparent, self.source), True)
             except nats.js.errors.APIError as error:
+                failure = error
+                if error.err_code == IN_FLIGHT:
+                    raced += 1
+                    await asyncio.sleep(RACE_SECONDS * raced)
+                    continue
                 if error.err_code not in REFUSED:
                     with door(f"state {wire.subject}"):
                         raise
-                failure = error
                 break
             except (nats.errors.Error, nats.js.errors.Error, OSError) as error:
                 failure = error
+                lost += 1
         return await self._settle(wire, failure)
 
     async def _settle(self, wire: envelope.Wire, failure: Exception | None) -> Stated:
         held = await self.read(wire.subject)
         if held is not None:
             return Stated(held, held.id == wire.id)
-        if isinstance(failure, nats.js.errors.APIError):
+        if isinstance(failure, nats.js.errors.APIError) and failure.err_code != IN_FLIGHT:
             if failure.err_code in NO_ROOM:
                 raise BusFull(f"could not state {wire.subject}: the log is full; purge ended runs or raise its limit") from failure
             return Stated(None, False)

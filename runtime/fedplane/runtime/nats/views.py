@@ -11,7 +11,7 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from fedplane.runtime.nats.connection import door
-from fedplane.runtime.nats.log import REFUSED
+from fedplane.runtime.nats.log import IN_FLIGHT, REFUSED
 from fedplane.runtime.nats.pull import pull
 from fedplane.runtime.nats.streams import VIEWS
 from fedplane.runtime.ports import Viewed
@@ -43,7 +43,7 @@ class NatsViews:
                 try:
                     await self._jetstream.publish(PREFIX + view.key, view.body, ACKNOWLEDGED_SECONDS, headers=headers)
                 except nats.js.errors.APIError as error:
-                    if error.err_code not in REFUSED:
+                    if error.err_code not in REFUSED | {IN_FLIGHT}:
                         raise
                 else:
                     return
