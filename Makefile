@@ -4,9 +4,10 @@
 PYTHON ?= python3
 PIP_INSTALL = pip install --quiet --quiet --disable-pip-version-check
 EXAMPLE = examples/01-mnist
+BENCHMARKS = control plane replicas fold robust
 
 .DEFAULT_GOAL := help
-.PHONY: help venv app demo test check lint fix schemas clean
+.PHONY: help venv app demo test check lint fix bench schemas clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +33,9 @@ lint: venv
 fix: venv ## let ruff mend what it can
 	@.venv/bin/ruff check --quiet --fix
 	@.venv/bin/ruff format --quiet
+
+bench: venv ## measure speed, for some minutes; the reports go to .fedplane/bench
+	@for each in $(BENCHMARKS); do .venv/bin/python benchmarks/$$each.py --quick --json .fedplane/bench/$$each.json || exit; done
 
 schemas: venv ## write JSON Schemas, docs/events.md and docs/rounds.md anew
 	@.venv/bin/python -m fedplane.schemas.generate

@@ -30,16 +30,18 @@ That is how an answer after `closed` does not count, and how it does no harm if 
 
 CLOSING = """
 - While a round is **collecting**, clusters are invited and answer.
-  It closes as soon as everyone has answered in some way.
+  It closes as soon as everyone has answered in some way, or as many have contributed as the resource waits for (`spec.rounds.closeAt`).
 - It is **overdue** once its deadline has passed, which is said as soon as an aggregator is there to take the timer from the bus.
   It closes then with whoever has answered.
   The few answers that reach the log between the two facts still count: only the log's order decides.
 - From `closed` on, who is a member is settled for ever.
   In **folding**, replicas fold the shards of the members' updates, each shard by itself.
+  If the strategy judges whole updates, the shards are measured first, each by itself as well.
   An evaluation has nothing to fold, and its means are stated at once.
 - A round is **aggregated** when its result is stated.
-  It is **failed** when there cannot be one: too few answers, or an update that proved unusable. The log takes only one of the two.
-  A failed round is tried again under the next number, as often as the resource allows.
+  It is **failed** when there cannot be one: too few answers, an update that proved unusable, or a fold that the bus did not let happen.
+  The log takes only one of the two.
+  A failed initialization or training is tried again under the next number, as often as the resource allows.
 
 What the picture does not show is what a fact carries into the round; see `evolve` in `services/aggregator/fedplane/aggregator/rounds.py`.
 What is due in each phase is decided beside it, in `deciding.py`.

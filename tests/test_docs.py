@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from pydantic.alias_generators import to_camel
 from sources import ROOT, Source, tree
 
 from fedplane.aggregator.rounds import TRANSITIONS, Phase
 from fedplane.schemas.facts import Closed, Expired, Opened, RoundFailed
+from fedplane.schemas.resources import RoundPolicy, Stop
 
 PAGES = [source for source in tree() if source.path.endswith(".md")]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -62,6 +64,13 @@ def test_every_make_target_that_a_page_names_is_there() -> None:
     named = {(source.path, first or second) for source in PAGES for first, second in MAKE.findall(source.text)}
 
     assert {(path, target) for path, target in named if target not in targets} == set()
+
+
+def test_every_field_of_a_round_policy_has_a_line_in_the_table() -> None:
+    lines = re.findall(r"^\| `([\w.]+)` \|", (ROOT / "docs/how-to/tune-rounds.md").read_text(), re.MULTILINE)
+    fields = [to_camel(name) for name in RoundPolicy.model_fields]
+
+    assert sorted(lines) == sorted(fields + [f"stop.{to_camel(name)}" for name in Stop.model_fields])
 
 
 def test_a_broken_link_is_found() -> None:

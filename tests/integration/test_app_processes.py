@@ -311,6 +311,14 @@ async def test_a_framework_that_nobody_adapted_is_refused_by_name(tmp_path: Path
     assert (failed.reason, str(failed)) == ("not-supported", "apps of the framework 'jax' cannot be run here; those of flower can")
 
 
+async def test_an_app_whose_path_cannot_be_one_is_refused(tmp_path: Path, runner: Path) -> None:
+    app = AppProcess(App(Path("/app\0"), "fake", Path(sys.executable)), tmp_path / "work", tmp_path / "app.log", os.environ, runner=runner)
+
+    failed = await failure(app, tmp_path, "work")
+
+    assert (failed.reason, str(failed).split(";")[0]) == ("load-failed", "the app's Python cannot be started: embedded null byte")
+
+
 async def test_a_python_that_is_missing_is_named(tmp_path: Path, runner: Path) -> None:
     app = AppProcess(App(tmp_path / "app", "fake", tmp_path / "gone"), tmp_path / "work", tmp_path / "app.log", os.environ, runner=runner)
 

@@ -1,16 +1,22 @@
 """What holds for every log and every set of contributions."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from aggregator_story import NOW, RUN, Story, contributed, declined, evaluated, folded, scheduled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedplane.aggregator import sums
-from fedplane.aggregator.runs import Cut, Runs
+from fedplane.aggregator.runs import Cut, Discard, Runs
 from fedplane.aggregator.strategies import STRATEGIES
 from fedplane.aggregator.strategies.algebra import Member
 from fedplane.runtime.ports import Recorded
-from fedplane.schemas.facts import Cancelled, Closed, Expired, Fact, RoundFailed
+from fedplane.runtime.replica import Perform
+from fedplane.schemas.facts import Cancelled, Closed, Completed, Expired, Fact, Invited, Opened, RoundFailed
+from fedplane.schemas.models import Task
+from fedplane.schemas.subjects import bulk_of_round
 
 CLUSTERS = ("a", "b", "c")
 
@@ -22,21 +28,51 @@ def round_facts(round_: int) -> st.SearchStrategy[Fact]:
         cluster.map(lambda name: contributed(round_, name, 2, layout="c" * 64)),
         cluster.map(lambda name: declined(round_, name)),
         cluster.map(lambda name: evaluated(round_, name, 1, 0.5)),
-        st.integers(0, 3).map(lambda shard: folded(round_, shard % 3, "a")),
+        st.integers(0, 3).map(lambda shard: folded(round_, shard % 3)),
         st.just(Expired(run=RUN, round=round_, at=NOW)),
         st.just(Closed(run=RUN, round=round_, at=NOW, reason="test")),
         st.just(RoundFailed(run=RUN, round=round_, at=NOW, reason="test", message="test", faulty=("b",))),
     )
 
 
+POLICIES: tuple[dict[str, Any], ...] = (
+    {},
+    {"invite": 2, "closeAt": 1, "quorum": 1, "evaluateOn": 1, "weightMax": 1.5},
+    {"keep": "best", "stop": {"metric": "accuracy", "mode": "max", "target": 0.9, "patience": 3}},
+    {"keep": "best", "stop": {"metric": "loss", "mode": "min", "patience": 3}, "evaluate": False},
+)
+
+
+def answers(story: Story, value: int) -> Iterator[Fact]:
+    """Everyone who is asked answers, and the shards are folded."""
+    state = story.run.round
+    if state is None:
+        return
+    number = state.opened.round
+    for cluster in state.opened.clusters:
+        if state.opened.task is Task.EVALUATE:
+            yield evaluated(number, cluster, value, 1 / value)
+        else:
+            yield contributed(number, cluster, value)
+    story.obey()
+    members = [member.cluster for member in story.run.round.members] if story.run.round else []
+    yield from (folded(number, shard, *members) for shard in range(3))
+
+
 @st.composite
 def logs(draw: st.DrawFn) -> list[Fact]:
     """A log as the write-once registers allow it: what the outside world may say, and in between what the core states itself."""
-    story = Story(spec={"server": {"rounds": 2, "minAvailableClients": 1}, "rounds": {"attempts": 2}})
+    policy = {"attempts": 2, **draw(st.sampled_from(POLICIES))}
+    story = Story(spec={"server": {"rounds": 3, "minAvailableClients": 1}, "rounds": policy})
     story.tell(scheduled(*CLUSTERS))
     for _ in range(draw(st.integers(0, 25))):
         if draw(st.booleans()):
             story.obey()
+        if draw(st.booleans()):
+            for answer in answers(story, draw(st.integers(1, 3))):
+                if answer.subject not in {old.subject for old in story.log}:
+                    story.tell(answer)
+            continue
         current = story.run.round.opened.round if story.run.round else 0
         fact = draw(st.one_of(round_facts(draw(st.integers(max(0, current - 1), current + 1))), st.just(Cancelled(run=RUN, at=NOW))))
         if fact.subject not in {old.subject for old in story.log}:
@@ -83,6 +119,19 @@ def test_runs_do_not_see_each_other_however_their_logs_interleave(one, other, ra
 
 
 @given(logs())
+def test_no_model_that_is_needed_is_ever_discarded(log) -> None:
+    core = Runs(Cut(80, 16))
+    state, gone = core.initial(), set[str]()
+    for sequence, fact in enumerate(log, 1):
+        state = core.evolve(state, Recorded(fact, sequence))
+        needed = {fact.model.round} if isinstance(fact, Opened | Invited | Completed) and fact.model else set()
+        effects = [action.effect for action in core.decide(state, NOW) if isinstance(action, Perform)]
+        gone |= {pattern for effect in effects if isinstance(effect, Discard) for pattern in effect.patterns}
+
+        assert not {bulk_of_round(RUN, round_, "model") for round_ in needed} & gone, f"{fact.subject} is about a model that is gone"
+
+
+@given(logs())
 def test_deciding_twice_decides_the_same(log) -> None:
     core = Runs(Cut(80, 16))
     state = fold([Recorded(fact, sequence) for sequence, fact in enumerate(log, 1)])
@@ -119,8 +168,25 @@ def test_sums_are_the_same_to_the_bit_with_numba_and_with_numpy(size, dtype, see
     assert np.array_equal(compiled, plain)
 
 
+@given(
+    st.lists(st.floats(allow_nan=True, width=64), min_size=1, max_size=50),
+    st.sampled_from(["<f4", "<f8", "<f2"]),
+    st.sampled_from([1.0, 3.0, 1e-3]),
+)
+def test_a_mean_is_the_same_to_the_bit_with_numba_and_with_numpy_and_says_whether_it_is_finite(values, dtype, divisor) -> None:
+    total, out = np.array(values), np.empty(len(values), dtype)
+    finite = sums.divide(total, divisor, out)
+    with np.errstate(all="ignore"):
+        expected = (total / divisor).astype(dtype)
+
+    assert np.array_equal(out, expected, equal_nan=True)
+    assert finite == sums.is_finite(out) == bool(np.isfinite(expected).all())
+
+
 def members(weights: list[float], losses: list[float]) -> list[Member]:
-    return [Member(f"c{n:02}", weight, {"loss": loss}) for n, (weight, loss) in enumerate(zip(weights, losses, strict=True))]
+    """Clusters on which the model does badly train longer."""
+    metrics = [{"loss": loss, "num-steps": 1 + 10 * loss} for loss in losses]
+    return [Member(f"c{n:02}", weight, said) for n, (weight, said) in enumerate(zip(weights, metrics, strict=True))]
 
 
 MEMBERS = st.integers(7, 12)  # enough for every strategy's defaults

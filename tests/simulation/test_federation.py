@@ -37,10 +37,14 @@ async def run_to_end(tmp_path: Path, clusters: str = "abc", spec: dict | None = 
     return bus, facts
 
 
+def initial_model() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    return {name: random.standard_normal(shape).astype(np.float32) for name, shape in TINY.items()}
+
+
 def reference(rounds: int) -> dict[str, np.ndarray]:
     """What two rounds of federated averaging of `NumpyApp` on three clusters give, computed without any of fedplane."""
-    random = np.random.default_rng(0)
-    model = {name: random.standard_normal(shape).astype(np.float32) for name, shape in TINY.items()}
+    model = initial_model()
     for _ in range(rounds):
         updates = [{n: v - np.float32(0.5 / 3) * (v - np.float32(p)) for n, v in model.items()} for p in (1, 2, 3)]
         weights = (10, 20, 30)
@@ -154,6 +158,21 @@ async def test_a_cancelled_run_ends_and_its_round_takes_no_more_answers(tmp_path
                     break
 
     assert not [r for r in bus.log.records if isinstance(r.fact, Contributed) and r.fact.round == 1]
+
+
+async def test_a_cluster_that_poisons_its_update_gets_nothing_into_the_model_by_krum(tmp_path) -> None:
+    spec = {"server": {"rounds": 2, "minAvailableClients": 5}, "strategy": {"name": "krum", "parameters": {"byzantine": 1}}}
+    bus, facts = await run_to_end(tmp_path, "abcde", spec, b="poisons")
+    completed = facts[-1]
+    assert isinstance(completed, Completed)
+    model = load(await model_bytes(bus, completed.model))
+
+    # Of the honest targets 1, 3, 4 and 5, the fourth has the closest neighbours, so its update is the model, bit for bit.
+    honest = initial_model()
+    for _ in range(2):
+        honest = {name: values - np.float32(0.5 / 3) * (values - np.float32(4)) for name, values in honest.items()}
+    assert {name: values.tolist() for name, values in model.items()} == {name: values.tolist() for name, values in honest.items()}
+    assert [f.members for f in facts if isinstance(f, Folded) and f.round == 1 and f.shard == 0] == [("d",)]
 
 
 SERVICES = ("scheduler", "status", "aggregator 1", "aggregator 2", "collaborator a", "collaborator b", "collaborator c")

@@ -65,6 +65,8 @@ class NumpyApp:
         moved = {name: (values - np.float32(lr / 3) * (values - np.float32(position))) for name, values in model.items()}
         if self.trouble == "NaN":
             moved["b"][1] = np.nan
+        if self.trouble == "poisons":
+            moved = {name: values * np.float32(-1000) for name, values in moved.items()}
         if self.trouble == "wrong shapes":
             moved["b"] = moved["b"][:2]
         save_file(moved, directory / "update.safetensors")

@@ -151,7 +151,7 @@ async def cancel(bus: Bus, run: str, now: datetime, message: str) -> tuple[Compl
             for record in batch.records:
                 if isinstance(record.fact, ENDINGS):
                     return record.fact, False
-                last = record.sequence
+            last = max(last, batch.sequence)  # what this version cannot read is behind the fence, too
             if batch.live:
                 break
         cancelled = Cancelled(run=run, at=now, message=message)

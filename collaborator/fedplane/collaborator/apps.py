@@ -153,7 +153,7 @@ class AppProcess:
             app = self._app
             try:
                 self._child = await start(app.python, app.framework, app.directory, self._environment, self._log)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # the latter by a name with a null byte in it
                 raise self._failed("load-failed", f"the app's Python cannot be started: {error}; make its environment again") from error
             loaded = await self._reply(self._child, ("ready", "failed"))
             if loaded["said"] == "failed":

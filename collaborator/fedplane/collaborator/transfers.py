@@ -156,6 +156,8 @@ async def upload(bulk: Bulk, update: Update, invited: Invited) -> Stored:
         ranges = cut(update.bytes, invited.shard_bytes)
     except ValueError as error:
         raise BadInput(f"the invitation asks for shards that cannot be: {error}") from error
+    if invited.chunk_bytes < 1:
+        raise BadInput(f"the invitation asks for chunks of {invited.chunk_bytes} bytes")
     layout = await bulk.write(place("layout"), memoryview(update.header), invited.chunk_bytes)
     flat = _mapped(update)
     shards = [await bulk.write(place(shard), flat[begin:end], invited.chunk_bytes) for shard, (begin, end) in enumerate(ranges)]

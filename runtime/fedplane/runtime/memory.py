@@ -67,7 +67,7 @@ class MemoryLog:
             wanted = tuple(r for r in fresh if any(matches(pattern, r.fact.subject) for pattern in patterns) and self._is_last(r))
             if wanted or first or at >= end > at - len(fresh):
                 first = False
-                yield Batch(wanted, live=at >= end)
+                yield Batch(wanted, live=at >= end, sequence=wanted[-1].sequence if wanted else 0)
             async with self._grown:
                 while at >= len(self.records):
                     await self._grown.wait()

@@ -50,10 +50,14 @@ class Stated:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Facts in log order. `live` is whether the reader has now seen everything that was in the log when it began to read."""
+    """Facts in log order. `live` is whether the reader has now seen everything that was in the log when it began to read.
+
+    `sequence` is the place of the last thing that was read, be it a fact or what could not be read as one; 0 if there was nothing.
+    """
 
     records: tuple[Recorded, ...]
     live: bool
+    sequence: int = 0
 
 
 class Log(Protocol):
@@ -63,6 +67,7 @@ class Log(Protocol):
         """Write the fact into its register unless somebody has, and say what the register holds. Safe to repeat.
 
         Raises Unreachable, BusFull or Denied; whether the fact was written is then unknown, and stating it again settles it.
+        Raises Corrupt when the register is taken by what is no fact.
         """
         ...
 
@@ -76,7 +81,7 @@ class Log(Protocol):
         ...
 
     async def read(self, subject: str) -> Recorded | None:
-        """What a register holds, from the stream's leader; None if nothing."""
+        """What a register holds, from the stream's leader; None if nothing. Raises Corrupt when that is no fact."""
         ...
 
 

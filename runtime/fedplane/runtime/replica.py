@@ -11,6 +11,7 @@ Rules that keep this file honest:
 1. The state is the core's; the loop never looks into it.
 2. Nothing is decided before the log has been read to its end, so that a fresh replica does not act on history.
 3. What fails because of the bus is tried again at the next turn.
+   A fact that can never be stated is an error in the log of this process: it concerns one run, and the others go on.
    What fails for any other reason ends the service, and its supervisor starts a fresh one that reads the log again.
 """
 
@@ -22,9 +23,10 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from fedplane.runtime.errors import BusError
+from fedplane.runtime.errors import BusError, Corrupt
 from fedplane.runtime.ports import Batch, Fence, Log, Recorded, Stated, Timers, Work
 from fedplane.runtime.telemetry import traceparent_of
+from fedplane.schemas.envelope import Unreadable
 from fedplane.schemas.facts import Fact
 
 __all__ = ["Action", "Core", "Offer", "Perform", "Remind", "Replica", "State"]
@@ -184,6 +186,9 @@ class Replica(Generic[S]):
             outcomes = await asyncio.gather(*(self._act(action) for _, action in some), return_exceptions=True)
             for (key, _), outcome in zip(some, outcomes, strict=True):
                 if outcome is None:
+                    self._remember(key)
+                elif isinstance(outcome, Unreadable | Corrupt):
+                    self._logger.error("can never be carried out", action=str(key), error=str(outcome))
                     self._remember(key)
                 elif isinstance(outcome, BusError):
                     self._logger.warning("not carried out, will try again", action=str(key), error=str(outcome))

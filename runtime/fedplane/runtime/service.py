@@ -60,7 +60,7 @@ async def _until_ended(name: str, settings: ServiceSettings, body: Callable[[Nat
             structlog.get_logger().info("ended")
         else:
             waiting.cancel()
-            running.result()
+            _raise_failure(running)
 
 
 def _limits(settings: ServiceSettings) -> Limits:
@@ -87,7 +87,21 @@ async def _end(running: asyncio.Future[None]) -> None:
     else:
         raise Unavailable(f"not ended after {END_ATTEMPTS_MAX * END_SECONDS:g} s")
     if not running.cancelled():
-        running.result()  # it failed while it ended: for the supervisor to see
+        _raise_failure(running)  # it failed while it ended: for the supervisor to see
+
+
+def _raise_failure(running: asyncio.Future[None]) -> None:
+    """Raise what the service died of. Of several tasks' operating failures, the first one stands for all."""
+    try:
+        running.result()
+    except BaseExceptionGroup as group:
+        ours, others = group.split(FedplaneError)
+        if ours is None or others is not None:
+            raise
+        first: BaseException = ours
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from group
 
 
 def configure_logs(level: str) -> None:

@@ -80,7 +80,7 @@ def start(service: str, replica: str, endpoint: str | None) -> None:
         return
     resource = Resource.create({"service.namespace": "fedplane", "service.name": service, "service.instance.id": replica})
     _provider = TracerProvider(resource=resource, id_generator=_Identities(), shutdown_on_exit=False)
-    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=STOP_SECONDS)
     _provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=EXPORT_SECONDS * 1000))
 
 

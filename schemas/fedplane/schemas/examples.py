@@ -80,7 +80,9 @@ EXAMPLES: tuple[Fact, ...] = (
         at=_at(33), run=_RUN, round=1, cluster="hospital-b", reason="app-failed", message="the app raised ValueError",
         detail="ValueError: no images in /data/mnist/1",
     ),
-    facts.Rejected(at=_at(34), run=_RUN, round=1, cluster="hospital-b", reason="unacceptable", message="it has 8 bytes, the model 814120"),
+    facts.Rejected(
+        at=_at(34), run=_RUN, round=1, cluster="hospital-b", reason="unacceptable", message="it has 8 bytes, and the model has 814120",
+    ),
     facts.Expired(at=_DEADLINE, run=_RUN, round=1),
     facts.Closed(at=_at(33), run=_RUN, round=1, reason="everyone answered"),
     facts.Measured(
@@ -95,8 +97,11 @@ EXAMPLES: tuple[Fact, ...] = (
         metrics={"train_loss": 0.41}, model=_model(1, "f2"),
     ),
     facts.RoundFailed(at=_at(610), run=_RUN, round=3, reason="too-few", message="1 of 2 clusters answered, 2 are needed"),
-    facts.Completed(at=_at(70), run=_RUN, model=_model(5, "f6"), metrics={"accuracy": 0.97}),
-    facts.Failed(at=_at(1900), run=_RUN, reason="RoundFailed", message="training round 2 failed 3 times, at last with 1 of 2 answers"),
+    facts.Completed(at=_at(70), run=_RUN, model=_model(5, "f6"), metrics={"accuracy": 0.97}, reason="all rounds done"),
+    facts.Failed(
+        at=_at(1900), run=_RUN, reason="RoundFailed",
+        message="training round 2 failed 3 times; the last time: 1 of 2 clusters answered, 2 are needed",
+    ),
     facts.Cancelled(at=_at(50), run=_RUN, message="cancelled at the command line"),
     facts.Advertised(
         at=_at(-5), cluster="hospital-a", lease_seconds=15, claims={"mnist.client-data": "/data/mnist/0"},

@@ -21,7 +21,7 @@ from fedplane.schemas.quantities import Quantity
 from fedplane.schemas.resources import FederatedLearning
 
 __all__ = [
-    "Advertised", "Aggregated", "Cancelled", "Closed", "Completed", "Contributed", "Declined", "EVERYTHING", "Evaluated",
+    "ALL_ROUNDS_DONE", "Advertised", "Aggregated", "Cancelled", "Closed", "Completed", "Contributed", "Declined", "EVERYTHING", "Evaluated",
     "Expired", "FACTS", "Fact", "Failed", "Folded", "Invited", "Measured", "Opened", "Rejected", "RoundFact", "RoundFailed",
     "RunFact", "Scheduled", "Started", "Submitted", "Waiting", "all_facts_of", "fact_type", "run_level_facts_of",
 ]  # fmt: skip
@@ -127,6 +127,7 @@ class Opened(RoundFact):
 
     Rounds are numbered in the order in which they were opened; `training_round` is the one that the user counts, 0 for initialization.
     A failed round is tried again under the next number.
+    `left_out` are participants that were not asked because their contributions were refused before.
     """
 
     type = "io.fedplane.round.opened.v1"
@@ -141,6 +142,9 @@ class Opened(RoundFact):
     shard_bytes: int
     chunk_bytes: int
     model: Model | None = None
+    close_at: int | None = None
+    weight_max: float | None = None
+    left_out: dict[str, str] = {}
 
 
 class Invited(RoundFact):
@@ -231,7 +235,10 @@ class Expired(RoundFact):
 
 
 class Closed(RoundFact):
-    """No answer counts after this one. The aggregator says why: everyone answered, the deadline passed, the run was cancelled."""
+    """No answer counts after this one.
+
+    The aggregator says why: everyone answered, enough contributed, the deadline passed, the run was cancelled.
+    """
 
     type = "io.fedplane.round.closed.v1"
     template = "fed.v1.run.{run}.round.{round}.closed"
@@ -300,7 +307,10 @@ class RoundFailed(RoundFact):
 
 
 class Completed(RunFact):
-    """Every round is done and this is the model. The aggregator says it to everyone."""
+    """The run has its model. The aggregator says it to everyone, and why no other round follows.
+
+    The metrics are the last ones that were measured up to this model.
+    """
 
     type = "io.fedplane.run.completed.v1"
     template = "fed.v1.run.{run}.completed"
@@ -308,6 +318,7 @@ class Completed(RunFact):
 
     model: Model
     metrics: Metrics
+    reason: str = ""
 
 
 class Failed(RunFact):
@@ -356,6 +367,9 @@ FACTS: tuple[type[Fact], ...] = (
     Advertised,
 )  # fmt: skip
 """Every fact there is. A new fact is a class above and a name here."""
+
+ALL_ROUNDS_DONE = "all rounds done"
+"""The reason in `completed` when the run has done all that was asked for."""
 
 EVERYTHING = "fed.v1.>"
 """Every fact, of runs and of the fleet: what an onlooker subscribes to."""

@@ -28,6 +28,7 @@ __all__ = [
     "Configuration",
     "Instant",
     "METRICS_MAX",
+    "METRIC_CHARACTERS_MAX",
     "Metrics",
     "Model",
     "Piece",
@@ -57,6 +58,9 @@ Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 METRICS_MAX = 100
 """How many metrics an answer may have; people look at a handful, and a fact about a thousand clusters must still travel."""
 
+METRIC_CHARACTERS_MAX = 100
+"""Of a metric's name, which a person reads in a table."""
+
 CONFIGURATION_BYTES_MAX = 100_000
 """Hyper-parameters are numbers and words. An invitation carries two of these beside a model, and all of it must fit a message."""
 
@@ -83,7 +87,7 @@ Configuration = Annotated[
 ]
 """What the app is told besides the model: hyper-parameters, as frameworks' config records allow them."""
 
-Metrics = Annotated[dict[Annotated[str, Field(max_length=100)], float], Field(max_length=METRICS_MAX)]
+Metrics = Annotated[dict[Annotated[str, Field(max_length=METRIC_CHARACTERS_MAX)], float], Field(max_length=METRICS_MAX)]
 """What the app measured, by name. Finite numbers: an app whose metric is not finite has failed, and says so by declining."""
 
 Weight = Annotated[float, Field(gt=0, le=WEIGHT_MAX)]
@@ -129,7 +133,6 @@ class Model(Value):
     """A global model: a layout (safetensors header) and one flat buffer, cut into shards.
 
     `round` is the round that made it. The safetensors file is the layout followed by the shards.
-
     `memory` is what the server's strategy remembers besides the model, shard by shard; nothing for most strategies.
     """
 

@@ -75,7 +75,7 @@ _HEADERS = {
     "ce-time": "when it was stated, as the field `at`",
     "ce-datacontenttype": "always JSON",
     "Nats-Msg-Id": "the id again: the server drops a repetition that comes soon",
-    "traceparent": "the trace in which it was stated (W3C Trace Context), if there is one",
+    "traceparent": "the trace of its run or round (W3C Trace Context); a fact of the fleet has none",
 }
 
 
@@ -95,7 +95,7 @@ def _headers() -> Iterator[str]:
     example = next(fact for fact in EXAMPLES if isinstance(fact, Contributed))
     yield "| header | example | meaning |"
     yield "|---|---|---|"
-    for header, value in write(example, "/collaborators/hospital-a", _TRACEPARENT).headers.items():
+    for header, value in write(example, "/fedplane/collaborator/hospital-a", _TRACEPARENT).headers.items():
         yield f"| `{header}` | `{value}` | {_HEADERS[header]} |"
 
 

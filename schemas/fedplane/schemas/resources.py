@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic.alias_generators import to_camel
 
-from fedplane.schemas.models import Configuration
+from fedplane.schemas.models import METRIC_CHARACTERS_MAX, Configuration
 from fedplane.schemas.quantities import Quantity
 
 __all__ = [
     "API_VERSION", "APP_ANNOTATION", "FRAMEWORKS", "IGNORE_UNKNOWN", "KIND",
-    "FederatedLearning", "Placement", "Requirement", "explain_invalid",
+    "FederatedLearning", "Placement", "Requirement", "RoundPolicy", "Spec", "Stop", "explain_invalid",
 ]  # fmt: skip
 
 API_VERSION = "federation-ai.open-cluster-management.io/v1alpha1"
@@ -151,16 +151,43 @@ class StrategySpec(_Part):
     parameters: dict[str, float] = {}
 
 
+class Stop(_Part):
+    """Ours: the metric that judges models, and when it ends a run before its last round.
+
+    metric: its name, as the app reports it. mode: whether more of it is better, or less.
+    target: the run ends when the metric is that good. patience: it ends after so many training rounds in which the metric did not improve.
+    """
+
+    metric: str = Field(min_length=1, max_length=METRIC_CHARACTERS_MAX)
+    mode: Literal["max", "min"]
+    target: float | None = None
+    patience: int | None = Field(default=None, ge=1, le=ROUNDS_MAX)
+
+
 class RoundPolicy(_Part):
-    """Ours: what a round may take.
+    """Ours: what a round may take, whom it asks, and when the run has had enough of them.
 
     deadline_seconds: a round closes then with whoever answered. attempts: how often one training round is tried before the run fails.
-    evaluate: whether every new model is evaluated on the clusters' own data.
+    evaluate: whether every new model is evaluated on the clusters' own data. evaluate_on: on how many of them; else on all.
+    invite: how many clusters a training round asks, drawn anew for each; else all. seed: another one draws other clusters.
+    close_at: a training round closes as soon as so many contributions are in.
+    quorum: how many it needs, at its deadline as at any time; else server.min_available_clients.
+    stop: which metric judges the models, and when it ends the run early. keep: whether the run's model is the last or the best one.
+    weight_max: an answer that claims to count for more is refused.
+    What does not go together is refused by the aggregator, which knows what the fields mean.
     """
 
     deadline_seconds: float = Field(default=600, ge=1, le=7 * 24 * 3600)
     attempts: int = Field(default=3, ge=1, le=100)
     evaluate: bool = True
+    evaluate_on: int | None = Field(default=None, ge=1)
+    invite: int | None = Field(default=None, ge=1)
+    seed: int = 0
+    close_at: int | None = Field(default=None, ge=1)
+    quorum: int | None = Field(default=None, ge=1)
+    stop: Stop | None = None
+    keep: Literal["last", "best"] = "last"
+    weight_max: float | None = Field(default=None, gt=0)
 
 
 class Data(_Part):

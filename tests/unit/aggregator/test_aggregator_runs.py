@@ -6,6 +6,7 @@ import pytest
 from aggregator_story import LAYOUT_DIGEST, MODEL_BYTES, NOW, RUN, Story, contributed, declined, evaluated, folded, scheduled
 
 from fedplane.aggregator.runs import Discard
+from fedplane.aggregator.strategies import STRATEGIES
 from fedplane.runtime.ports import Fence
 from fedplane.runtime.replica import Offer, Perform, Remind, State
 from fedplane.schemas.facts import (
@@ -277,7 +278,7 @@ def test_bytes_that_are_needed_no_more_are_discarded() -> None:
 @pytest.mark.parametrize(
     ("strategy", "message"),
     [
-        ({"name": "fedmagic"}, "spec.strategy.name: there is no strategy 'fedmagic'; known are fedavg"),
+        ({"name": "fedmagic"}, f"spec.strategy.name: there is no strategy 'fedmagic'; known are {', '.join(sorted(STRATEGIES))}"),
         ({"name": "fedavg", "parameters": {"eta": 1}}, "spec.strategy.parameters: fedavg has no 'eta'; it has none"),
     ],
 )
@@ -286,3 +287,15 @@ def test_a_strategy_that_is_not_there_fails_the_run_with_what_there_is(strategy,
     (failed,) = story.stated()
 
     assert failed == Failed(run=RUN, at=story.now, reason="BadRequest", message=message)
+
+
+def test_a_size_that_is_made_up_costs_no_memory_to_refuse() -> None:
+    story = Story()
+    story.tell(scheduled("a", "b", "c"))
+    story.obey()
+    honest = contributed(0, "a")
+    huge = tuple(piece.model_copy(update={"bytes": 10**18}) for piece in honest.shards)
+    story.tell(honest.model_copy(update={"shards": huge}))
+
+    assert story.run.round is not None
+    assert story.run.round.unacceptable == {"a": "it is not cut into shards of 80 bytes"}

@@ -113,6 +113,32 @@ def test_an_order_statistic_sees_all_members_of_an_element_at_once() -> None:
     assert np.frombuffer(out, "<f4").tolist() == np.max(updates, axis=0).tolist()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "exact"), [("F64", "f8"), ("F32", "f4"), ("F16", "f4"), ("BF16", "f4"), ("I64", "f8"), ("U8", "f8"), ("BOOL", "f8")]
+)
+def test_an_order_statistic_gets_floats_that_hold_the_values_exactly(dtype, exact) -> None:
+    seen = []
+
+    def combine(rows, coefficients):
+        seen.append((rows.dtype, rows.tolist()))
+        return np.median(rows.astype(np.float64), axis=0)
+
+    fold = ShardFold(Strategy(by_examples, combine=combine), Coefficients((1, 1, 1), 3), layout_of((dtype, 3)), (0, 3 * 8), 24)
+    updates = [np.array(values).astype(DTYPES[dtype]) for values in ([0, 1, 1], [1, 1, 0], [1, 0, 0])]
+    out = fold_all(fold, [update.tobytes() for update in updates])
+
+    assert seen == [(np.dtype(exact), [[0, 1, 1], [1, 1, 0], [1, 0, 0]])]
+    assert np.frombuffer(out, DTYPES[dtype], 3).tolist() == [1, 1, 0]
+
+
+def test_an_order_statistic_of_something_that_is_not_finite_is_refused() -> None:
+    strategy = Strategy(by_examples, combine=lambda rows, coefficients: rows.min(axis=0))
+    fold = ShardFold(strategy, Coefficients((1, 1), 2), layout_of(("F32", 2)), (0, 8), CHUNK_BYTES)
+
+    with pytest.raises(NotFinite, match="an update has a value that is not finite"):
+        fold_all(fold, [np.array([1, 2], "<f4").tobytes(), np.array([1, np.inf], "<f4").tobytes()])
+
+
 def test_ordinary_weights_do_not_overflow_half_precision() -> None:
     update = np.full(4, 60_000, "<f2").tobytes()
 
@@ -143,6 +169,15 @@ def test_products_are_of_differences_from_the_model_and_of_floats_alone() -> Non
     compared = products(layout, (0, layout.bytes), [memoryview(one), memoryview(other)], memoryview(model))
 
     assert compared.tolist() == [[1, 0], [0, 4]]
+
+
+def test_products_of_many_elements_are_those_of_the_whole_vectors() -> None:
+    rows = np.random.default_rng(0).standard_normal((4, 20_000))
+    compared = products(
+        layout_of(("F64", 20_000)), (0, 160_000), [memoryview(row.tobytes()) for row in rows[:3]], memoryview(rows[3].tobytes())
+    )
+
+    assert np.allclose(compared, (rows[:3] - rows[3]) @ (rows[:3] - rows[3]).T, rtol=1e-12)
 
 
 def test_products_keep_what_is_a_thousandth_of_a_thousandth_of_the_weights() -> None:

@@ -137,6 +137,7 @@ async def configure_with_no_text(directory: Path) -> Answer:
         (train, {"app": ""}, {}, "bad-input", "set FEDPLANE_APP"),
         (train, {"model": None}, {}, "bad-input", "asks to train, and names no model"),
         (train, {"shard_bytes": 12}, {}, "bad-input", "use a multiple of 8"),
+        (train, {"chunk_bytes": 0}, {}, "bad-input", "asks for chunks of 0 bytes"),
     ],
 )
 async def test_what_cannot_be_answered_is_declined_with_what_to_do(

@@ -45,6 +45,12 @@ def test_a_cluster_that_has_the_data_passes_a_run_that_asks_for_nothing_else():
             "has not been heard of since its lease lapsed at 2026-01-02T11:59:55Z; is its collaborator running?",
         ),
         (
+            resource(),
+            cluster(at=NOON + timedelta(days=1)),
+            "availability",
+            "advertises at times that have not come yet, so nobody can tell how long it has been silent; set its clock",
+        ),
+        (
             resource(framework="openfl"),
             cluster(frameworks=("flower", "other")),
             "framework",

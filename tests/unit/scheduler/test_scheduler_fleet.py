@@ -54,9 +54,14 @@ def test_a_cluster_never_has_less_than_nothing(allocatable):
 
 @pytest.mark.parametrize(
     ("lease_seconds", "after_seconds", "is_available"),
-    [(15, 0, True), (15, 14.999, True), (15, 15, False), (1e300, LEASE_SECONDS_MAX - 1, True), (1e300, LEASE_SECONDS_MAX, False)],
-)
-def test_a_cluster_is_available_until_its_lease_lapses_and_for_a_day_at_most(lease_seconds, after_seconds, is_available):
+    [
+        (15, 0, True), (15, 14.999, True), (15, 15, False), (15, -14.999, True), (15, -15, False),
+        (1e300, LEASE_SECONDS_MAX - 1, True), (1e300, LEASE_SECONDS_MAX, False), (1e300, -LEASE_SECONDS_MAX, False),
+    ],
+)  # fmt: skip
+def test_a_cluster_is_available_until_its_lease_lapses_and_for_a_day_at_most_whatever_its_clock_says(
+    lease_seconds, after_seconds, is_available
+):
     cluster = fold({}, Advertised(at=NOON, cluster="a", lease_seconds=lease_seconds))["a"]
 
     assert available(cluster, NOON + timedelta(seconds=after_seconds)) is is_available

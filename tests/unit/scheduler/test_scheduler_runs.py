@@ -6,7 +6,8 @@ import pytest
 
 from fedplane.runtime.ports import Fence, Recorded
 from fedplane.runtime.replica import State
-from fedplane.scheduler.runs import RESOURCES_REMEMBERED_MAX, WAITING_MAX, Scheduler
+from fedplane.scheduler.runs import OBJECTIONS_CHARACTERS_MAX, RESOURCES_REMEMBERED_MAX, WAITING_MAX, Scheduler
+from fedplane.schemas import envelope
 from fedplane.schemas.envelope import FACT_BYTES_MAX
 from fedplane.schemas.facts import Advertised, Cancelled, Completed, Failed, Scheduled, Started, Submitted, Waiting, run_level_facts_of
 from fedplane.schemas.models import Chosen, Model, Piece, Refused
@@ -159,6 +160,14 @@ def test_what_no_fleet_could_satisfy_fails_with_everything_that_is_wrong():
             Fence(run_level_facts_of("r-1"), 1),
         )
     ]
+
+
+def test_a_resource_that_is_wrong_in_ten_thousand_places_fails_with_the_first_of_them():
+    state = told(submitted("r-1", weights={f"criterion-{number:05}": 1 for number in range(12_000)}))
+    (action,) = CORE.decide(state, NOON)
+
+    assert action.fact.message.startswith("spec.weights names 'criterion-00000'; known criteria are")
+    assert len(envelope.write(action.fact, "/test").body) < 2 * OBJECTIONS_CHARACTERS_MAX
 
 
 def test_runs_of_one_turn_spread_over_the_fleet_in_the_order_of_submission():

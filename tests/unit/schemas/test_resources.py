@@ -99,7 +99,7 @@ def test_what_is_left_out_has_upstreams_defaults_and_ours() -> None:
                 "image": "", "placement": {"clusterSets": [], "predicates": []}, "supernode": "flower-supernode.flower-addon:9094",
             },
             "strategy": {"name": "fedavg", "parameters": {}},
-            "rounds": {"deadlineSeconds": 600.0, "attempts": 3, "evaluate": True},
+            "rounds": {"deadlineSeconds": 600.0, "attempts": 3, "evaluate": True, "seed": 0, "keep": "last"},
             "data": {"claim": "", "requiredClaims": []},
             "resources": {"requests": {"cpu": "0", "memory": "0"}},
             "weights": {},

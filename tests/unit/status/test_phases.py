@@ -77,8 +77,8 @@ def aggregated(second: int, round_: int, task: Task = Task.TRAIN, training_round
     )  # fmt: skip
 
 
-def completed(second: int) -> facts.Completed:
-    return facts.Completed(at=at(second), run=RUN, model=model(1), metrics={"accuracy": 0.9})
+def completed(second: int, reason: str = facts.ALL_ROUNDS_DONE) -> facts.Completed:
+    return facts.Completed(at=at(second), run=RUN, model=model(1), metrics={"accuracy": 0.9}, reason=reason)
 
 
 def failed(second: int) -> facts.Failed:
@@ -232,6 +232,12 @@ def test_a_completed_run_has_its_model_and_final_metrics() -> None:
         condition("Running", "False", "Completed", "2 training rounds done.", 5),
         condition("Completed", "True", "Completed", "2 training rounds done.", 5),
     )
+
+
+def test_a_run_that_was_ended_early_says_why() -> None:
+    view = told(submitted(), started(2), opened(3, 0), aggregated(4, 0), completed(5, "accuracy reached 0.9"))[RUN]
+
+    assert (view.phase, view.message) == (Phase.COMPLETED, "1 of 2 training rounds done: accuracy reached 0.9.")
 
 
 def test_a_run_that_fails_before_it_ran_was_never_running() -> None:

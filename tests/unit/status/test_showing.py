@@ -10,7 +10,7 @@ from fedplane.runtime.replica import Replica
 from fedplane.schemas import facts
 from fedplane.schemas.models import Chosen, Refused, Task, Term
 from fedplane.schemas.resources import FederatedLearning
-from fedplane.schemas.views import ROUNDS_KEPT_MAX, Phase, RoundState, RoundView, RunView
+from fedplane.schemas.views import ROUNDS_KEPT_MAX, Decline, Phase, RoundState, RoundView, RunView
 from fedplane.status.phases import Phases, ShowRun
 from fedplane.status.showing import VIEW_BYTES_MAX, Showing, body
 
@@ -84,6 +84,26 @@ async def test_a_burst_of_facts_costs_one_write_and_a_fresh_replica_shows_what_i
         replica.cancel()
 
     assert views.attempts == [3, 3]
+
+
+def test_a_view_of_a_round_that_a_thousand_clusters_declined_at_length_fits_and_keeps_their_reasons() -> None:
+    declined = tuple(Decline(cluster=f"cluster-{number:04}", reason="app-raised", message="x" * 1000) for number in range(1500))
+    of = RoundView(
+        round=0, task=Task.TRAIN, training_round=1, state=RoundState.FAILED, opened_at=NOON, deadline=NOON,
+        invited=tuple(decline.cluster for decline in declined), declined=declined,
+    )  # fmt: skip
+    shown = body(view(1).model_copy(update={"rounds": (of,)}))
+
+    assert len(shown) <= VIEW_BYTES_MAX
+    assert RunView.model_validate_json(shown).rounds[0].declined == tuple(d.model_copy(update={"message": ""}) for d in declined)
+
+
+def test_a_view_fits_whatever_clusters_say_of_themselves() -> None:
+    chosen = tuple(Chosen(cluster=f"cluster-{number:04}", score=1, terms=(), data="x" * 1000) for number in range(1000))
+    shown = body(view(1).model_copy(update={"participants": chosen}))
+
+    assert len(shown) <= VIEW_BYTES_MAX
+    assert RunView.model_validate_json(shown) == view(1)
 
 
 def test_a_view_that_is_too_large_loses_its_oldest_rounds_first_and_then_the_terms_of_scores() -> None:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fedplane.runtime.nats.bulk import NatsBulk
-from fedplane.runtime.nats.connection import CONTROL_PENDING_BYTES, Patience, connect
+from fedplane.runtime.nats.connection import CONTROL_PENDING_BYTES, Patience, close, connect
 from fedplane.runtime.nats.log import NatsLog
 from fedplane.runtime.nats.streams import Limits, declare, declared
 from fedplane.runtime.nats.timers import NatsTimers
@@ -51,4 +51,4 @@ async def open_bus(
         yield NatsBus(log, NatsTimers(connection, log), NatsWork(connection), bulk, NatsViews(connection))
     finally:
         await bulk.close()
-        await connection.close()
+        await close(connection)

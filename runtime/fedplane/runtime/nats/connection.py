@@ -10,10 +10,11 @@ import nats.errors
 import nats.js.errors
 import structlog
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from fedplane.runtime.errors import BusError, BusFull, Denied, Unreachable
 
-__all__ = ["BULK_PENDING_BYTES", "CONTROL_PENDING_BYTES", "NO_ROOM", "Patience", "connect", "door"]
+__all__ = ["BULK_PENDING_BYTES", "CONTROL_PENDING_BYTES", "NO_ROOM", "Patience", "close", "connect", "door"]
 
 CONTROL_PENDING_BYTES = 2 * 1024 * 1024
 """What the client may buffer before it flushes; the library's default."""
@@ -24,21 +25,47 @@ BULK_PENDING_BYTES = 128 * 1024
 RECONNECT_SECONDS = 0.2
 """A supervised server is back in tens of milliseconds after it was killed; asking five times a second finds it soon and costs nothing."""
 
+CLOSE_SECONDS = 1.0
+"""How long a connection may take to send what is left. A server that is gone takes nothing, and nobody waits for it."""
+
 NO_ROOM = frozenset({10023, 10028, 10047, 10077})
 """JetStream's codes for: insufficient resources, account resources exceeded, storage resources exceeded, the store refused the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait for a server that does not answer, in seconds: to connect at first, and for one request."""
+    """How long to wait for a server that does not answer, in seconds: to connect at first, and between two signs of life.
+
+    Two signs of life may be missing. A peer that vanished without closing the connection is found out only by them.
+    """
 
     connect_seconds: float = 30.0
-    request_seconds: float = 5.0
+    silence_seconds: float = 10.0
+
+
+class _Client(Client):
+    """The library's client, for a bus on which anybody may publish anything.
+
+    Its reading ends for good, and without a word, at a header or subject that it cannot parse: one such message would deafen every service.
+    """
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            parsed: dict[str, str] | None = await super()._process_headers(headers)
+        except (IndexError, ValueError):
+            return None
+        return parsed
+
+    def _build_message(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None) -> Msg:
+        readable = subject.decode(errors="replace").encode()
+        message: Msg = super()._build_message(sid, readable, reply, data, headers)
+        return message
 
 
 async def connect(url: str, name: str, pending_bytes: int, patience: Patience) -> Client:
     """A connection that heals itself: once made, it is made again however often and long the server is away.
 
+    What does not heal is a connection that the server ended with an error of its own; `is_closed` then stays true.
     Raises Unreachable when it cannot be made at first, Denied when the server refuses us.
     """
     logger = structlog.get_logger(connection=name)
@@ -52,7 +79,7 @@ async def connect(url: str, name: str, pending_bytes: int, patience: Patience) -
     async def reconnected() -> None:
         logger.info("connected to the bus again")
 
-    connection = Client()
+    connection = _Client()
     with door(f"connect to {url}"):
         try:
             async with asyncio.timeout(patience.connect_seconds):
@@ -66,26 +93,50 @@ async def connect(url: str, name: str, pending_bytes: int, patience: Patience) -
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RECONNECT_SECONDS,  # type: ignore[arg-type]  # annotated int, only ever slept
                     connect_timeout=2,
+                    ping_interval=patience.silence_seconds,  # type: ignore[arg-type]  # annotated int, only ever slept
                 )
         except TimeoutError as error:
-            await connection.close()
+            await close(connection)
             raise Unreachable(f"no NATS server answered at {url} within {patience.connect_seconds:g} s") from error
     return connection
 
 
+async def close(connection: Client) -> None:
+    """End a connection, whatever has become of its server."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await connection.close()
+    except (TimeoutError, RuntimeError, OSError, nats.errors.Error) as error:  # RuntimeError: the transport is closed already
+        structlog.get_logger().debug("the connection had ended before we did", why=repr(error))
+
+
 @contextmanager
 def door(what: str) -> Iterator[None]:
-    """Run a block that uses the client library; whatever it raises leaves as one of our errors, with what was attempted in its message."""
+    """Run a block that uses the client library; whatever it raises leaves as one of our errors, with what was attempted in its message.
+
+    A cancellation that the library forgot, or took for an error of the connection, is heeded here: whoever is told to end must end.
+    """
     try:
         yield
-    except nats.js.errors.APIError as error:
+    except (nats.errors.Error, nats.js.errors.Error, OSError) as error:
+        _heed_cancellation()
+        raise _ours(what, error) from error
+    _heed_cancellation()
+
+
+def _heed_cancellation() -> None:
+    """Until Python 3.12, `asyncio.wait_for` forgets a cancellation that arrives together with its result, and the library uses it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def _ours(what: str, error: Exception) -> BusError:
+    if isinstance(error, nats.js.errors.APIError):
         said = f"could not {what}: {error.description or error} (JetStream error {error.err_code})"
         if error.err_code in NO_ROOM:
-            raise BusFull(f"{said}; free disk space or raise the server's max_file_store") from error
-        if error.code == 503:
-            raise Unreachable(said) from error
-        raise BusError(said) from error
-    except (nats.errors.AuthorizationError, nats.errors.InvalidUserCredentialsError) as error:
-        raise Denied(f"could not {what}: the server does not allow it ({error})") from error
-    except (nats.errors.Error, nats.js.errors.Error, OSError) as error:
-        raise Unreachable(f"could not {what}: {error or type(error).__name__}") from error
+            return BusFull(f"{said}; free disk space or raise the server's max_file_store")
+        return Unreachable(said) if error.code == 503 else BusError(said)
+    if isinstance(error, nats.errors.AuthorizationError | nats.errors.InvalidUserCredentialsError):
+        return Denied(f"could not {what}: the server does not allow it ({error})")
+    return Unreachable(f"could not {what}: {error or type(error).__name__}")

@@ -13,7 +13,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from fedplane.runtime.errors import BusFull, Unreachable
+from fedplane.runtime.errors import BusFull, Corrupt, Unreachable
 from fedplane.runtime.nats.connection import NO_ROOM, door
 from fedplane.runtime.nats.pull import pull
 from fedplane.runtime.nats.streams import STATED, stream_of
@@ -30,13 +30,15 @@ ATTEMPTS_MAX = 3
 """Then the caller hears Unreachable, and states the fact again when it likes: stating is idempotent."""
 
 IN_FLIGHT = 10164
-"""JetStream's code for: another message with the same fence is on its way to the other servers of a cluster. It says nothing about the
-fence."""
+"""JetStream's code for: another message with the same fence is on its way to the other servers of a cluster.
+It says nothing about the fence.
+"""
 
 RACES_MAX = 40
 RACE_SECONDS = 0.01
-"""How often a fact is stated again when it met another one on its way, and how much longer to wait each time: 8 s in all, for a thousand
-at once."""
+"""How often a fact is stated again when it met another one on its way, and how much longer to wait each time.
+That is 8 s in all, for a thousand at once.
+"""
 
 REFUSED = frozenset({10071, 10077})
 """JetStream's codes for: wrong last sequence (the fence, or our own retry), and a register that is written already (or a full stream)."""
@@ -61,22 +63,22 @@ class NatsLog:
         failure: Exception | None = None
         lost = raced = 0
         while lost < ATTEMPTS_MAX and raced < RACES_MAX:
-            try:
-                acknowledged = await self._jetstream.publish(STATED + wire.subject, wire.body, ACKNOWLEDGED_SECONDS, headers=dict(headers))
-                return Stated(Recorded(fact, acknowledged.seq, wire.id, traceparent, self.source), True)
-            except nats.js.errors.APIError as error:
-                failure = error
-                if error.err_code == IN_FLIGHT:
-                    raced += 1
-                    await asyncio.sleep(RACE_SECONDS * raced)
-                    continue
-                if error.err_code not in REFUSED:
-                    with door(f"state {wire.subject}"):
+            with door(f"state {wire.subject}"):
+                try:
+                    stated = await self._jetstream.publish(STATED + wire.subject, wire.body, ACKNOWLEDGED_SECONDS, headers=dict(headers))
+                    return Stated(Recorded(fact, stated.seq, wire.id, traceparent, self.source), True)
+                except nats.js.errors.APIError as error:
+                    failure = error
+                    if error.err_code == IN_FLIGHT:
+                        raced += 1
+                        await asyncio.sleep(RACE_SECONDS * raced)
+                        continue
+                    if error.err_code not in REFUSED:
                         raise
-                break
-            except (nats.errors.Error, nats.js.errors.Error, OSError) as error:
-                failure = error
-                lost += 1
+                    break
+                except (nats.errors.Error, nats.js.errors.Error, OSError) as error:
+                    failure = error
+                    lost += 1
         return await self._settle(wire, failure)
 
     async def _settle(self, wire: envelope.Wire, failure: Exception | None) -> Stated:
@@ -93,7 +95,9 @@ class NatsLog:
         """See `Log.tail`."""
         stream = stream_of(patterns[0])
         async for pulled in pull(self._connection, stream, [STATED + pattern for pattern in patterns], after):
-            yield Batch(tuple(record for message in pulled.messages if (record := self._recorded(message))), live=pulled.pending == 0)
+            records = tuple(record for message in pulled.messages if (record := self._recorded(message)))
+            last = pulled.messages[-1].metadata.sequence.stream if pulled.messages else 0
+            yield Batch(records, live=pulled.pending == 0, sequence=last)
 
     async def read(self, subject: str) -> Recorded | None:
         """See `Log.read`."""
@@ -103,7 +107,10 @@ class NatsLog:
             except nats.js.errors.NotFoundError:
                 return None
         headers = message.headers or {}
-        fact = envelope.read(subject, headers, message.data or b"")
+        try:
+            fact = envelope.read(subject, headers, message.data or b"")
+        except envelope.Unreadable as error:
+            raise Corrupt(f"the register {subject} is taken by what is no fact: {error}") from error
         return _with_headers(fact, message.seq or 0, headers)
 
     def _recorded(self, message: Msg) -> Recorded | None:

@@ -18,15 +18,22 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from fedplane.runtime.errors import BusError
+from fedplane.runtime.errors import BusError, Unreachable
 from fedplane.runtime.nats.connection import door
 
-__all__ = ["Pulled", "pull"]
+__all__ = ["Pulled", "forget", "pull"]
 
 BATCH_MESSAGES_MAX = 256
 """How many messages are on their way at most: a thousand facts a second need four requests, and 256 facts are a quarter of a megabyte."""
+
+BATCH_BYTES_MAX = 16_000_000
+"""How many bytes are on their way at most. The server cuts off a client to whom it cannot get rid of 64 MB, and a fact may have 0.9."""
+
+REQUEST_FULL = "Message Size Exceeds MaxBytes"
+"""What the server says when a request has had its bytes."""
 
 EXPIRES_SECONDS = 30.0
 HEARTBEAT_SECONDS = 1.0
@@ -66,6 +73,8 @@ async def pull(connection: Client, stream: str, filters: list[str], after: int, 
                     first = False
                     yield pulled
         except (_Stale, BusError) as error:
+            if connection.is_closed:
+                raise Unreachable(f"the server ended the connection for good: {connection.last_error or 'no reason given'}") from error
             logger.debug("reading the stream again from where we were", after=at, why=str(error))
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -91,26 +100,35 @@ async def _one_consumer(connection: Client, stream: str, filters: list[str], aft
             if owed <= 0:
                 await _ask(connection, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer.name}", inbox)
                 owed = BATCH_MESSAGES_MAX
-            messages, owed = await _take(subscription, owed)
-            for message in messages:
-                if message.metadata.sequence.consumer != expected:
-                    raise _Stale(f"message {message.metadata.sequence.consumer} of the consumer came when {expected} was due")
-                expected += 1
-            if messages:
-                yield Pulled(messages, messages[-1].metadata.num_pending)
+            messages, owed, delivered = await _take(subscription, owed)
+            gapless = [message for number, message in enumerate(messages, expected) if message.metadata.sequence.consumer == number]
+            expected += len(gapless)
+            if gapless:
+                yield Pulled(gapless, gapless[-1].metadata.num_pending)
+            if len(gapless) < len(messages) or delivered >= expected:
+                raise _Stale(f"message {expected} of the consumer was lost on its way")
     finally:
-        await _forget(connection, subscription)
+        await forget(connection, subscription)
 
 
 async def _ask(connection: Client, subject: str, inbox: str) -> None:
-    request = {"batch": BATCH_MESSAGES_MAX, "expires": int(EXPIRES_SECONDS * 1e9), "idle_heartbeat": int(HEARTBEAT_SECONDS * 1e9)}
+    request = {
+        "batch": BATCH_MESSAGES_MAX,
+        "max_bytes": BATCH_BYTES_MAX,
+        "expires": int(EXPIRES_SECONDS * 1e9),
+        "idle_heartbeat": int(HEARTBEAT_SECONDS * 1e9),
+    }
     with door("ask for messages"):
         await connection.publish(subject, json.dumps(request).encode(), reply=inbox)
 
 
-async def _take(subscription: Subscription, owed: int) -> tuple[list[Msg], int]:
-    """Everything that has arrived, at least one message or one word of the server's, and how many the server still owes."""
+async def _take(subscription: Subscription, owed: int) -> tuple[list[Msg], int, int]:
+    """Everything that has arrived, at least one message or one word of the server's.
+
+    Also how many messages the server still owes, and how many it says it has delivered in all; 0 if it says nothing.
+    """
     messages: list[Msg] = []
+    delivered = 0
     try:
         arrived = [await subscription.next_msg(timeout=SILENCE_SECONDS)]
         while subscription.pending_msgs and len(arrived) < BATCH_MESSAGES_MAX:
@@ -120,18 +138,23 @@ async def _take(subscription: Subscription, owed: int) -> tuple[list[Msg], int]:
     except nats.errors.Error as error:
         raise _Stale(f"the connection was lost ({error or type(error).__name__})") from error
     for message in arrived:
-        status = (message.headers or {}).get("Status") if not message.data else None
+        # A message of the stream comes with a reply subject. One without is a word of the server's.
+        said = message.headers or {}
+        status, why = None if message.reply else said.get("Status"), said.get("Description", "")
         if status is None:
             messages.append(message)
             owed -= 1
-        elif status in ("404", "408"):
+        elif status in ("404", "408") or (status == "409" and why == REQUEST_FULL):
             owed = 0  # that request is over; nothing is wrong
-        elif status != "100":
-            raise _Stale(f"the server said {status} {(message.headers or {}).get('Description', '')}")
-    return messages, owed
+        elif status == "100":
+            delivered = int(said.get("Nats-Last-Consumer", "0"))
+        else:
+            raise _Stale(f"the server said {status} {why}")
+    return messages, owed, delivered
 
 
-async def _forget(connection: Client, subscription: Subscription) -> None:
+async def forget(connection: Client, subscription: Subscription | JetStreamContext.PullSubscription) -> None:
+    """End a subscription. It raises nothing: what made its owner leave, a cancellation most of all, must not be hidden."""
     if not connection.is_closed:
         try:
             await subscription.unsubscribe()

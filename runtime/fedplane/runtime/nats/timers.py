@@ -6,17 +6,17 @@ Source: ADR-51 of the NATS architecture repository (message scheduler); nats-ser
 """
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import nats.errors
-import nats.js.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from fedplane.runtime.errors import BusError
+from fedplane.runtime.errors import BusError, Corrupt
 from fedplane.runtime.nats.connection import door
 from fedplane.runtime.nats.log import NatsLog
+from fedplane.runtime.nats.pull import forget
 from fedplane.runtime.nats.streams import TIMERS, TIMERS_CONSUMER
 from fedplane.schemas import envelope
 from fedplane.schemas.facts import Fact
@@ -33,13 +33,14 @@ class NatsTimers:
 
     def __init__(self, connection: Client, log: NatsLog) -> None:
         self._log = log
+        self._connection = connection
         self._jetstream = connection.jetstream()
 
     async def remind(self, fact: Fact, at: datetime, traceparent: str | None = None) -> None:
-        """See `Timers.remind`. The server fires at whole seconds."""
+        """See `Timers.remind`. The server fires at whole seconds, and a deadline must not come early."""
         wire = envelope.write(fact, self._log.source, traceparent)
         headers = {name: value for name, value in wire.headers.items() if name != "Nats-Msg-Id"}
-        headers["Nats-Schedule"] = f"@at {at.astimezone(UTC).strftime('%Y-%m-%dT%H:%M:%SZ')}"
+        headers["Nats-Schedule"] = f"@at {_not_before(at).strftime('%Y-%m-%dT%H:%M:%SZ')}"
         headers["Nats-Schedule-Target"] = f"due.{wire.subject}"
         with door(f"set the timer for {wire.subject}"):
             await self._jetstream.publish(f"timer.{wire.subject}", wire.body, ACKNOWLEDGED_SECONDS, headers=headers)
@@ -50,21 +51,23 @@ class NatsTimers:
         while True:
             try:
                 await self._keep_while_connected()
-            except (BusError, nats.errors.Error, nats.js.errors.Error) as error:
+            except BusError as error:
                 logger.debug("keeping the timers again", why=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _keep_while_connected(self) -> None:
-        subscription = await self._jetstream.pull_subscribe_bind(consumer=TIMERS_CONSUMER, stream=TIMERS)
+        with door("keep the timers"):
+            subscription = await self._jetstream.pull_subscribe_bind(consumer=TIMERS_CONSUMER, stream=TIMERS)
         try:
             while True:
-                try:
-                    (message,) = await subscription.fetch(1, timeout=WAIT_SECONDS)
-                except nats.errors.TimeoutError:
-                    continue
-                await self._state_due(message)
+                with door("keep the timers"):
+                    try:
+                        (message,) = await subscription.fetch(1, timeout=WAIT_SECONDS)
+                    except nats.errors.TimeoutError:
+                        continue
+                    await self._state_due(message)
         finally:
-            await subscription.unsubscribe()
+            await forget(self._connection, subscription)
 
     async def _state_due(self, message: Msg) -> None:
         headers = message.headers or {}
@@ -74,6 +77,15 @@ class NatsTimers:
             structlog.get_logger().warning("dropped a timer that cannot be read", why=str(error))
             await message.term()
             return
-        await self._log.state(fact, traceparent=headers.get(envelope.TRACEPARENT))
+        try:
+            await self._log.state(fact, traceparent=headers.get(envelope.TRACEPARENT))
+        except Corrupt as error:
+            structlog.get_logger().warning("dropped a timer that cannot be stated", why=str(error))
         await message.ack()
         await self._jetstream.purge_stream(TIMERS, subject=message.subject)  # its work is done, and the stream is not for history
+
+
+def _not_before(at: datetime) -> datetime:
+    """The first whole second that is not before the time."""
+    whole = at.astimezone(UTC).replace(microsecond=0)
+    return whole if whole == at else whole + timedelta(seconds=1)

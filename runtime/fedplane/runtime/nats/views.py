@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator
 import nats.js.errors
 from nats.aio.client import Client
 
+from fedplane.runtime.errors import BusError
 from fedplane.runtime.nats.connection import door
-from fedplane.runtime.nats.log import IN_FLIGHT, REFUSED
+from fedplane.runtime.nats.log import IN_FLIGHT
 from fedplane.runtime.nats.pull import pull
 from fedplane.runtime.nats.streams import VIEWS
 from fedplane.runtime.ports import Viewed
@@ -21,6 +22,9 @@ __all__ = ["NatsViews"]
 PREFIX = "$KV.runs."
 SEQUENCE = "Fedplane-Sequence"
 ACKNOWLEDGED_SECONDS = 3.0
+RACED = frozenset({10071, IN_FLIGHT})
+"""JetStream's codes for: the last sequence is not the one that the write names, or is just about to change."""
+
 RACES_MAX = 10
 """How often a write is tried when other replicas write the same view at the same time; each race is lost to somebody who got on."""
 
@@ -43,10 +47,11 @@ class NatsViews:
                 try:
                     await self._jetstream.publish(PREFIX + view.key, view.body, ACKNOWLEDGED_SECONDS, headers=headers)
                 except nats.js.errors.APIError as error:
-                    if error.err_code not in REFUSED | {IN_FLIGHT}:
+                    if error.err_code not in RACED:
                         raise
                 else:
                     return
+        raise BusError(f"could not write the view of {view.key}: {RACES_MAX} times somebody else wrote it at the same moment")
 
     async def get(self, key: str) -> Viewed | None:
         """See `Views.get`."""
@@ -83,4 +88,8 @@ class NatsViews:
 
 
 def _viewed(subject: str, headers: dict[str, str] | None, body: bytes) -> Viewed:
-    return Viewed(subject.removeprefix(PREFIX), body, int((headers or {}).get(SEQUENCE, "0")))
+    try:
+        sequence = int((headers or {}).get(SEQUENCE, "0"))
+    except ValueError:
+        sequence = 0  # somebody else's value: whatever we know is newer
+    return Viewed(subject.removeprefix(PREFIX), body, sequence)

@@ -11,6 +11,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
+from fedplane.runtime.errors import BusError
 from fedplane.runtime.nats.connection import door
 from fedplane.runtime.nats.log import REFUSED
 from fedplane.runtime.nats.streams import FOLDS_CONSUMER, WORK
@@ -64,7 +65,7 @@ class NatsWork:
                 headers = {TRACEPARENT: traceparent} if traceparent else None
                 await self._jetstream.publish(subject, b"", ACKNOWLEDGED_SECONDS, headers=headers)
             except nats.js.errors.APIError as error:
-                if error.err_code not in REFUSED:
+                if error.err_code not in REFUSED or not await self._is_up(subject):
                     raise
 
     @asynccontextmanager
@@ -81,7 +82,15 @@ class NatsWork:
         finally:
             alive.cancel()
             if not lease.finished:
-                await lease.again(0)
+                await _give_back(lease)
+
+    async def _is_up(self, subject: str) -> bool:
+        """Whether the task is there. The server refuses a second one with the same code as anything when the stream is full."""
+        try:
+            await self._jetstream.get_msg(WORK, subject=subject)
+        except nats.js.errors.NotFoundError:
+            return False
+        return True
 
     async def _next(self, wait_seconds: float) -> Msg | None:
         with door("lease work"):
@@ -97,3 +106,11 @@ class NatsWork:
                 self._queue = None  # the server was restarted, or the consumer was: bind again next time
                 raise
         return message
+
+
+async def _give_back(lease: _NatsLease) -> None:
+    """Let somebody else have the task at once. A failure must not hide what ended our work: they have the task when the lease lapses."""
+    try:
+        await lease.again(0)
+    except BusError as error:
+        structlog.get_logger().debug("could not give a task back; it returns when its lease lapses", why=str(error))

@@ -15,7 +15,7 @@ from fedplane.schemas.models import Chosen, Configuration, Model, Task, model_di
 from fedplane.schemas.resources import APP_ANNOTATION, FederatedLearning, StrategySpec
 from fedplane.schemas.subjects import work_on
 
-__all__ = ["about_round", "close_cancelled"]
+__all__ = ["about_round", "close_cancelled", "shard_work"]
 
 
 def about_round(
@@ -69,9 +69,18 @@ def _invite(
 
 
 def _close(state: Round, now: datetime) -> Iterator[Action]:
-    reason = "everyone answered" if not state.unanswered else "the deadline passed" if state.phase is Phase.OVERDUE else None
+    reason = _reason_to_close(state)
     if reason:
         yield State(Closed(run=state.opened.run, round=state.opened.round, at=now, reason=reason))
+
+
+def _reason_to_close(state: Round) -> str | None:
+    """What reaches the log before `closed` counts as well, so there may be more contributions than were waited for."""
+    if not state.unanswered:
+        return "everyone answered"
+    if state.opened.close_at is not None and len(state.contributed) >= state.opened.close_at:
+        return f"{len(state.contributed)} contributions are in"
+    return "the deadline passed" if state.phase is Phase.OVERDUE else None
 
 
 def _conclude(state: Round, spec: StrategySpec, now: datetime) -> Iterator[Action]:
@@ -80,7 +89,7 @@ def _conclude(state: Round, spec: StrategySpec, now: datetime) -> Iterator[Actio
     if len(answers) < asked.minimum:
         yield _failed(state, f"{len(answers)} of {len(asked.clusters)} clusters answered, {asked.minimum} are needed{_excuses(state)}", now)
         return
-    due = [] if asked.task is Task.EVALUATE else list(_work(state, spec))
+    due = [] if asked.task is Task.EVALUATE else list(shard_work(state, spec))
     if due:
         yield from due
         return
@@ -95,7 +104,7 @@ def _conclude(state: Round, spec: StrategySpec, now: datetime) -> Iterator[Actio
     yield State(result, Fence(RoundFailed.pattern(run=asked.run, round=asked.round)))
 
 
-def _work(state: Round, spec: StrategySpec) -> Iterator[Action]:
+def shard_work(state: Round, spec: StrategySpec) -> Iterator[Offer]:
     """The shards that are still to be measured, if the strategy compares updates, and then those that are to be folded."""
     asked, shards = state.opened, range(state.shards)
     if asked.task is Task.TRAIN and strategies.make(spec).compares:
@@ -128,10 +137,14 @@ def _excuses(state: Round) -> str:
     said = [f"{cluster} declined ({fact.reason}): {fact.message}" for cluster, fact in sorted(state.declined.items())]
     said += [f"{cluster} was rejected: {why}" for cluster, why in sorted(state.unacceptable.items())]
     said += [f"{cluster} did not answer by the deadline" for cluster in sorted(state.unanswered)]
-    return "".join(f"; {excuse}" for excuse in said[:EXCUSES_MAX]) + (
+    return "".join(f"; {excuse[:EXCUSE_CHARACTERS_MAX]}" for excuse in said[:EXCUSES_MAX]) + (
         f"; and {len(said) - EXCUSES_MAX} more" if len(said) > EXCUSES_MAX else ""
     )
 
 
 EXCUSES_MAX = 10
-"""A failure's message is for a person; who wants all of a thousand clusters reads the round's facts."""
+EXCUSE_CHARACTERS_MAX = 500
+"""A failure's message is for a person; who wants all of a thousand clusters reads the round's facts.
+
+A cluster may decline with half a megabyte of text, and two of those would not fit the fact that says why the round failed.
+"""

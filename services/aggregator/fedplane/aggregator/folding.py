@@ -1,8 +1,8 @@
 """What is done with a shard of a round: measuring how the members' updates compare, and folding them into the next model.
 
-Both read the members side by side, name by name, and state a fact about the result. They know nothing of leases, tries and failures,
-which are
-`working`'s business; they raise `Unusable` when a member's bytes cannot be used, and the bus's errors as they are.
+Both read the members side by side, in the order of their names, and return the fact that says what came of it.
+They raise `Unusable` when a member's bytes cannot be used, and let the bus's errors through as they are.
+Leases, tries and failures are the business of `working`.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from fedplane.aggregator.reading import Damaged, SideBySide, whole
 from fedplane.aggregator.rounds import Round
 from fedplane.aggregator.runs import Run
 from fedplane.aggregator.shards import NotFinite, ShardFold, float_elements, is_finite, products
-from fedplane.aggregator.strategies.algebra import CannotFold, Coefficients, Member, Strategy, Vector
+from fedplane.aggregator.strategies.algebra import CannotFold, Coefficients, Member, Strategy, Vector, insist_on_few
 from fedplane.runtime.errors import Corrupt
 from fedplane.runtime.ports import Bulk
 from fedplane.schemas.facts import Contributed, Folded, Measured
@@ -48,6 +48,10 @@ async def measure(bulk: Bulk, state: Round, shard: int, now: datetime) -> Measur
     """Compare the members' updates in one shard."""
     asked, members = state.opened, state.members
     assert asked.model is not None, "only what clusters trained is compared, and they trained a model"
+    try:
+        insist_on_few(len(members))
+    except CannotFold as error:
+        raise Unusable(None, str(error)) from error
     _, layout = await _layout(bulk, state)
     begin, end = cut(layout.bytes, asked.shard_bytes)[shard]
     model = memoryview(await whole(bulk, asked.model.shards[shard]))
@@ -172,7 +176,7 @@ async def _layout(bulk: Bulk, state: Round) -> tuple[bytes, Layout]:
         header = bytes(await whole(bulk, state.opened.model.layout if state.opened.model else first.layout))
         layout = parse_header(header)
     except (BadLayout, Corrupt) as error:
-        raise Unusable(first.cluster, str(error)) from error
+        raise Unusable(None if state.opened.model else first.cluster, str(error)) from error
     size = sum(piece.bytes for piece in first.shards)
     if layout.bytes != size:
         raise Unusable(first.cluster, f"its layout describes {layout.bytes} bytes and it has {size}")

@@ -1,10 +1,9 @@
 """One round: a question to some clusters, their answers, and what comes of them.
 
-The table below is the whole life of a round. A fact that has no entry for the present phase comes too late or from nowhere, and changes
-nothing:
-that is how a contribution after `closed` is ignored, and a second `aggregated`, whoever says it.
-`docs/rounds.md` is drawn from this table; what the picture does not show is what a fact carries into the round, which is `evolve`'s
-business.
+The table below is the whole life of a round.
+A fact that has no entry for the present phase comes too late or from nowhere, and changes nothing.
+That is how a contribution after `closed` is ignored, and a second `aggregated`, whoever says it.
+`docs/rounds.md` is drawn from this table; the picture does not show what a fact carries into the round, which is the business of `evolve`.
 
 Two rules:
 1. Membership is what the log says: the acceptable contributions before `closed`.
@@ -33,7 +32,7 @@ from fedplane.schemas.facts import (
     RoundFact,
     RoundFailed,
 )
-from fedplane.schemas.layout import cut
+from fedplane.schemas.layout import HEADER_BYTES_MAX, cut
 from fedplane.schemas.models import METRICS_MAX, Metrics, Task
 from fedplane.schemas.subjects import update_piece
 
@@ -41,8 +40,9 @@ __all__ = ["TRANSITIONS", "Phase", "Round", "evolve", "opened", "unacceptable", 
 
 
 SHARDS_MAX = 2_000
-"""Each takes about 200 bytes in `contributed`, `aggregated` and every invitation, and a fact has 900 kB: 32 GB of model at 16 MB a
-shard."""
+"""Each takes about 200 bytes in `contributed`, `aggregated` and every invitation, and a fact has room for 900 kB.
+At 16 MB a shard, that is a model of 32 GB.
+"""
 
 
 class Phase(StrEnum):
@@ -136,10 +136,9 @@ def evolve(state: Round, fact: RoundFact) -> Round:
             return state  # nobody asked, or it is the cluster's second answer: the first one counts
         case Invited():
             return replace(state, invited=state.invited | {fact.cluster})
+        case Contributed() | Evaluated() if problem := unacceptable(state.opened, fact):
+            return replace(state, unacceptable={**state.unacceptable, fact.cluster: problem})
         case Contributed():
-            problem = unacceptable(state.opened, fact)
-            if problem:
-                return replace(state, unacceptable={**state.unacceptable, fact.cluster: problem})
             return replace(state, contributed={**state.contributed, fact.cluster: fact})
         case Evaluated():
             return replace(state, evaluated={**state.evaluated, fact.cluster: fact})
@@ -147,10 +146,10 @@ def evolve(state: Round, fact: RoundFact) -> Round:
             return replace(state, declined={**state.declined, fact.cluster: fact})
         case Rejected():
             return replace(state, rejected=state.rejected | {fact.cluster})
-        case Measured():
-            return state if fact.shard in state.measured else replace(state, measured={**state.measured, fact.shard: fact})
-        case Folded():
-            return state if fact.shard in state.folded else replace(state, folded={**state.folded, fact.shard: fact})
+        case Measured() if _is_usable(state, fact):
+            return replace(state, measured={**state.measured, fact.shard: fact})
+        case Folded() if _is_usable(state, fact):
+            return replace(state, folded={**state.folded, fact.shard: fact})
         case Aggregated():
             return replace(state, aggregated=fact)
         case RoundFailed():
@@ -158,24 +157,44 @@ def evolve(state: Round, fact: RoundFact) -> Round:
     return state
 
 
-def unacceptable(question: Opened, answer: Contributed) -> str | None:
-    """Why a contribution cannot count, from what it says of itself; None if it can.
+def _is_usable(state: Round, result: Measured | Folded) -> bool:
+    """Whether a shard's first result is one of this round. No aggregator states another, but on an open bus anybody may."""
+    members = tuple(member.cluster for member in state.members)
+    if isinstance(result, Measured):
+        pairs = len(members) * (len(members) + 1) // 2
+        return result.shard not in state.measured and result.members == members and len(result.products) == pairs
+    brought = result.layout is not None or result.shard > 0
+    known = bool(result.members) and state.contributed.keys() >= set(result.members)
+    return result.shard not in state.folded and brought and known
 
-    What can only be known from its bytes is found when they are folded.
+
+def unacceptable(question: Opened, answer: Contributed | Evaluated) -> str | None:
+    """Why an answer cannot count, from what it says of itself; None if it can.
+
+    What can only be known from a contribution's bytes is found when they are folded.
+    The weight of an initialization means nothing, since it is the only one.
     """
+    if question.weight_max is not None and answer.weight > question.weight_max and question.task is not Task.INITIALIZE:
+        return f"its weight is {answer.weight:g}, and spec.rounds.weightMax is {question.weight_max:g}"
+    if isinstance(answer, Evaluated):
+        return None
     if question.task is Task.EVALUATE:
         return "the round asked for an evaluation, not for an update"
     if question.model is not None and answer.layout.digest != question.model.layout.digest:
         return "its layout is not the model's: another set of tensors, names, shapes or dtypes"
     if len(answer.shards) > SHARDS_MAX:
         return f"it has {len(answer.shards)} shards, and a fact has room for {SHARDS_MAX}; larger shards make fewer (FEDPLANE_SHARD_BYTES)"
+    if answer.layout.bytes > HEADER_BYTES_MAX:
+        return f"its layout has {answer.layout.bytes} bytes, and a safetensors header may have {HEADER_BYTES_MAX}"
+    if any(piece.chunk_bytes != question.chunk_bytes for piece in (answer.layout, *answer.shards)):
+        return f"it is not cut into chunks of {question.chunk_bytes} bytes"
     if answer.layout.subject != update_piece(answer.run, answer.round, answer.cluster, answer.attempt, "layout"):
         return "its layout is not this cluster's own"
     size = sum(piece.bytes for piece in answer.shards)
     if question.model is not None and size != question.model.bytes:
         return f"it has {size} bytes, and the model has {question.model.bytes}"
-    expected = [end - begin for begin, end in cut(size, question.shard_bytes)]
-    if [piece.bytes for piece in answer.shards] != expected:
+    few = size <= len(answer.shards) * question.shard_bytes  # a size that is made up must not be cut into more pieces than memory has
+    if not few or [piece.bytes for piece in answer.shards] != [end - begin for begin, end in cut(size, question.shard_bytes)]:
         return f"it is not cut into shards of {question.shard_bytes} bytes"
     for shard, piece in enumerate(answer.shards):
         if piece.subject != update_piece(answer.run, answer.round, answer.cluster, answer.attempt, shard):

@@ -1,16 +1,17 @@
 """A run as the aggregator sees it: initialize, then train and evaluate as often as asked, then done.
 
-This is the service's core: `evolve` folds the log into runs, `decide` says what is due in each. Which question a run asks next follows from
-what it has; how one question is answered is `rounds` and `deciding`.
-Of a run that has ended only a marker stays, so memory follows the runs that go on.
+This is the service's core: `evolve` folds the log into runs, `decide` says what is due in each.
+Which question a run asks next follows from what it has; how one question is answered is `rounds` and `deciding`.
+Of a run that has ended only a marker stays, with what is to be discarded, so memory follows the runs that go on.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from fedplane.aggregator import rounds, strategies
+from fedplane.aggregator import policies, rounds, strategies
 from fedplane.aggregator.deciding import about_round, close_cancelled
+from fedplane.aggregator.policies import Best
 from fedplane.aggregator.rounds import Phase, Round
 from fedplane.runtime.errors import BadInput
 from fedplane.runtime.ports import Fence, Recorded
@@ -28,6 +29,7 @@ from fedplane.schemas.facts import (
     all_facts_of,
     run_level_facts_of,
 )
+from fedplane.schemas.layout import ALIGNMENT_BYTES
 from fedplane.schemas.models import METRICS_MAX, Configuration, Metrics, Model, Task
 from fedplane.schemas.subjects import bulk_of_round
 
@@ -54,6 +56,9 @@ class Run:
     """What the log says of a run.
 
     `sequence` is the last fact that was folded, `run_level` the last one about the run as a whole: an end is stated only if it still is.
+    `superseded` are the older models that are still stored, the oldest first.
+    `faulty` are the clusters whose contributions to the present training round could not be used.
+    `refusals` counts, for each cluster, the rounds of the run in which its answer was refused for whatever reason.
     """
 
     submitted: Submitted
@@ -71,14 +76,16 @@ class Run:
     evaluated: int = -1
     failures: int = 0
     faulty: frozenset[str] = frozenset()
+    refusals: dict[str, int] = field(default_factory=dict)
+    best: Best | None = None
     metrics: Metrics = field(default_factory=dict)
 
 
+PROBLEM_CHARACTERS_MAX = 10_000
+"""What is wrong with a resource may repeat a name from it that fills a fact, and the answer must fit one, too."""
+
 RunsState = dict[str, Run]
 """The runs by id. Never changed in place."""
-
-SUPERSEDED_MAX = 2
-"""Superseded models that are remembered. The older one is forgotten on the bulk stream as well; the younger one may still be read."""
 
 
 class Runs:
@@ -121,8 +128,9 @@ class Runs:
         name, resource = run.submitted.run, run.submitted.resource
         try:
             strategies.make(resource.spec.strategy)
+            policies.check(resource.spec)
         except BadInput as problem:
-            yield _end(run, Failed(run=name, at=now, reason="BadRequest", message=str(problem)))
+            yield _end(run, Failed(run=name, at=now, reason="BadRequest", message=str(problem)[:PROBLEM_CHARACTERS_MAX]))
             return
         if run.scheduled is None:
             return
@@ -145,24 +153,31 @@ class Runs:
             yield _end(run, Failed(run=name, at=now, reason="RoundFailed", message=message))
         elif task is None:
             assert run.model is not None, "a run without a model is asked to initialize"
-            yield _end(run, Completed(run=name, at=now, model=run.model, metrics=run.metrics))
+            best = policies.kept(spec.rounds, run.best)
+            model, metrics = (best.model, best.metrics) if best else (run.model, run.metrics)
+            reason = policies.end(spec, run.trained, run.best) or ""
+            yield _end(run, Completed(run=name, at=now, model=model, metrics=metrics, reason=reason))
         else:
             yield self._open(run, task, training_round, now)
 
     def _open(self, run: Run, task: Task, training_round: int, now: datetime) -> Action:
         name, spec = run.submitted.run, run.submitted.resource.spec
         assert run.scheduled is not None
-        able = [chosen.cluster for chosen in run.scheduled.participants if chosen.cluster not in run.faulty]
-        minimum = spec.server.min_available_clients if task is Task.TRAIN else 1
+        participants = [chosen.cluster for chosen in run.scheduled.participants]
+        left_out = policies.left_out(participants, run.faulty, run.refusals)
+        able = [cluster for cluster in participants if cluster not in left_out]
+        minimum = policies.minimum(task, spec)
         if len(able) < minimum:
-            faulty = ", ".join(sorted(run.faulty))
-            message = f"{len(able)} usable clusters are left and {minimum} are needed; the contributions of {faulty} could not be used"
+            why = f"; the contributions of {', '.join(left_out)} could not be used" if left_out else ""
+            message = f"{len(able)} usable clusters are left and {minimum} are needed{why}"
             return _end(run, Failed(run=name, at=now, reason="TooFewClusters", message=message))
-        clusters = (able[run.failures % len(able)],) if task is Task.INITIALIZE else tuple(sorted(able))
+        number = run.round.opened.round + 1 if run.round else 0
         return State(
             Opened(
-                run=name, round=run.round.opened.round + 1 if run.round else 0, at=now, task=task, training_round=training_round,
-                clusters=clusters, minimum=minimum, deadline=now + timedelta(seconds=spec.rounds.deadline_seconds),
+                run=name, round=number, at=now, task=task, training_round=training_round,
+                clusters=policies.choose(task, spec.rounds, able, name, number, run.failures), left_out=left_out,
+                minimum=minimum, close_at=spec.rounds.close_at if task is Task.TRAIN else None,
+                deadline=now + timedelta(seconds=spec.rounds.deadline_seconds), weight_max=spec.rounds.weight_max,
                 shard_bytes=self.cut.shard_bytes, chunk_bytes=self.cut.chunk_bytes, model=run.model,
             ),
             Fence(run_level_facts_of(name), run.run_level),
@@ -179,7 +194,7 @@ def next_task(run: Run) -> tuple[Task | None, int]:
         return Task.INITIALIZE, 0
     if spec.rounds.evaluate and run.trained > 0 and run.evaluated < run.trained:
         return Task.EVALUATE, run.trained
-    if run.trained < spec.server.rounds:
+    if policies.end(spec, run.trained, run.best) is None:
         return Task.TRAIN, run.trained + 1
     return None, run.trained
 
@@ -198,10 +213,20 @@ def _evolved(run: Run, fact: RunFact, sequence: int) -> Run:
             return _ended(run, sequence)
         case Opened():
             follows = fact.round == (run.round.opened.round + 1 if run.round else 0)
-            return replace(run, round=rounds.opened(fact)) if follows else run
+            if not follows or not _is_answerable(run, fact):
+                return run
+            remaining = tuple(model for model in run.superseded if model not in _useless(run))
+            return replace(run, round=rounds.opened(fact), superseded=remaining)
         case RoundFact() if run.round is not None:
             return _after_round(replace(run, round=rounds.evolve(run.round, fact)), was_ended=run.round.ended)
     return run
+
+
+def _is_answerable(run: Run, fact: Opened) -> bool:
+    """Whether a round is one of this run. No aggregator opens another, but on an open bus anybody may."""
+    participants = {chosen.cluster for chosen in run.scheduled.participants} if run.scheduled else set()
+    whole = all(size > 0 and size % ALIGNMENT_BYTES == 0 for size in (fact.shard_bytes, fact.chunk_bytes))
+    return participants.issuperset(fact.clusters) and whole and fact.minimum > 0
 
 
 def _after_round(run: Run, was_ended: bool) -> Run:
@@ -209,19 +234,22 @@ def _after_round(run: Run, was_ended: bool) -> Run:
     state = run.round
     if state is None or was_ended or not state.ended:
         return run
-    evaluation = state.opened.task is Task.EVALUATE
+    evaluation, policy = state.opened.task is Task.EVALUATE, run.submitted.resource.spec.rounds
+    refused = {*state.unacceptable, *(state.failed.faulty if state.failed else ())}
+    run = replace(run, refusals={**run.refusals, **{cluster: run.refusals.get(cluster, 0) + 1 for cluster in sorted(refused)}})
     if state.phase is Phase.FAILED:
         assert state.failed is not None
         run = replace(run, faulty=run.faulty | set(state.failed.faulty))
         return replace(run, evaluated=state.opened.training_round) if evaluation else replace(run, failures=run.failures + 1)
     assert state.aggregated is not None
+    metrics = _latest(run.metrics, state.aggregated.metrics)
+    best = policies.judge(run.best, policy, state.aggregated, state.opened.model if evaluation else state.aggregated.model, metrics)
     if evaluation:
-        return replace(run, evaluated=state.opened.training_round, metrics=_latest(run.metrics, state.aggregated.metrics))
+        return replace(run, evaluated=state.opened.training_round, metrics=metrics, best=best)
     told = state.members[0].configuration if state.opened.task is Task.INITIALIZE and state.members else run.configuration
-    superseded = (*run.superseded, run.model)[-SUPERSEDED_MAX:] if run.model else ()
     return replace(
-        run, model=state.aggregated.model, superseded=superseded, configuration=told, trained=state.opened.training_round, failures=0,
-        metrics=_latest(run.metrics, state.aggregated.metrics),
+        run, model=state.aggregated.model, superseded=(*run.superseded, run.model) if run.model else (), configuration=told,
+        trained=state.opened.training_round, failures=0, faulty=frozenset(), metrics=metrics, best=best,
     )  # fmt: skip
 
 
@@ -232,11 +260,12 @@ def _latest(before: Metrics, now: Metrics) -> Metrics:
 
 
 def _ended(run: Run, sequence: int) -> Run:
-    """The marker: what closes its last round, and what bulk data to forget. The last model stays."""
+    """The marker: what closes its last round, and what bulk data to forget. The last model stays, and the best one if it is wanted."""
     name, state = run.submitted.run, run.round
-    old = tuple(bulk_of_round(name, model.round, "model") for model in run.superseded)
+    old = tuple(bulk_of_round(name, model.round, "model") for model in run.superseded if not _is_wanted(run, model))
     still = state if state is not None and not state.ended else None
-    return Run(run.submitted, sequence, sequence, ended=True, round=still, leftovers=(bulk_of_round(name, "*", "update"), *old))
+    begun = (bulk_of_round(name, still.opened.round, "model"),) if still else ()
+    return Run(run.submitted, sequence, sequence, ended=True, round=still, leftovers=(bulk_of_round(name, "*", "update"), *begun, *old))
 
 
 def _end(run: Run, fact: Completed | Failed) -> State:
@@ -244,11 +273,27 @@ def _end(run: Run, fact: Completed | Failed) -> State:
 
 
 def _discard(run: Run) -> Iterator[Action]:
-    """The updates of a round that has its result, and the oldest of the models that were kept."""
-    if run.round is None or run.round.phase is not Phase.AGGREGATED or run.round.opened.task is Task.EVALUATE:
+    """The updates of a round that has its result, and the models that nobody will ask for again. The next `opened` forgets these models.
+
+    Of a round that failed, everything.
+    """
+    if run.round is None:
         return
     name, number = run.submitted.run, run.round.opened.round
-    patterns = [bulk_of_round(name, number, "update")]
-    if len(run.superseded) == SUPERSEDED_MAX:
-        patterns.append(bulk_of_round(name, run.superseded[0].round, "model"))
-    yield Perform(("discard", name, number), Discard(tuple(patterns)))
+    if run.round.phase is Phase.FAILED:
+        yield Perform(("discard", name, number), Discard((bulk_of_round(name, number),)))
+        return
+    updates = () if run.round.opened.task is Task.EVALUATE else (bulk_of_round(name, number, "update"),)
+    patterns = (*updates, *(bulk_of_round(name, model.round, "model") for model in _useless(run)))
+    if patterns:
+        yield Perform(("discard", name, number), Discard(patterns))
+
+
+def _useless(run: Run) -> tuple[Model, ...]:
+    """Of the older models, those to be discarded. The youngest may still be read, by a cluster that is late."""
+    return tuple(model for model in run.superseded[:-1] if not _is_wanted(run, model))
+
+
+def _is_wanted(run: Run, model: Model) -> bool:
+    best = policies.kept(run.submitted.resource.spec.rounds, run.best)
+    return best is not None and best.model.round == model.round

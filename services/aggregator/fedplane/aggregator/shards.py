@@ -1,18 +1,19 @@
 """One shard's arithmetic: chunks of updates in, bytes of the next model out. Pure; where bytes come from is `folding`'s business.
 
-A shard is a range of the model's flat buffer and may hold several dtypes; each run of one dtype is folded by itself, chunk by chunk, so
-that sums
-stay in the processor's cache and memory does not grow with the number of members.
-The result has the dtype of what came in: floats are rounded to nearest, integers (a counter of batches, say) are averaged and rounded
-half to
-even, and a boolean becomes what the majority says, true when it is even. A server's optimizer works on floats alone.
+A shard is a range of the model's flat buffer and may hold several dtypes; each run of one dtype is folded by itself.
+It is folded chunk by chunk, so that sums stay in the processor's cache and memory does not grow with the number of members.
+An order statistic needs every member's values at once, so it takes a chunk of each of them, as floats that hold them exactly.
+Every chunk is worked on in the same memory, because fresh memory costs more than the arithmetic.
+The result has the dtype of what came in.
+Floats are rounded to nearest; integers (a counter of batches, say) are averaged and rounded half to even.
+A boolean becomes what the majority says, true when it is even. A server's optimizer works on floats alone.
 
-A NaN or an infinity in an update would spread to the whole model. It shows in the sum, so the sum is checked and not every update; which
-member it
-came from is found when it matters.
+A NaN or an infinity in an update would spread to the whole model.
+It shows in the sum, so the sum is checked and not every update; which member it came from is found when it matters.
 Source of bfloat16 for numpy: ml_dtypes.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,6 +46,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 
+BLOCK_ELEMENTS = 8_192
+"""Differences of thirty members, as float64, then take 2 MB: a processor's cache holds them until they are multiplied."""
+
 
 class NotFinite(ValueError):
     """Something is not finite: a member's update, or the result of a fold of finite ones."""
@@ -53,8 +57,9 @@ class NotFinite(ValueError):
 class ShardFold:
     """The fold of the bytes [begin, end) of a model, a chunk at a time: `open` one, `add` members' chunks to it, `close` it.
 
-    `model` has the present model's bytes of the shard, needed if the strategy advances or the coefficients leave a rest; `memory` the
-    strategy's vectors (memories x float elements of the shard). `out` and `memory_out` are complete after the last chunk.
+    `model` has the present model's bytes of the shard, needed if the strategy advances or the coefficients leave a rest.
+    `memory` has the strategy's vectors (memories x float elements of the shard).
+    `out` and `memory_out` are complete after the last chunk.
     """
 
     def __init__(
@@ -70,61 +75,69 @@ class ShardFold:
         memory: Vector | None = None,
     ) -> None:
         self._strategy, self._coefficients, self._training_round = strategy, coefficients, training_round
-        self._layout, self._begin = layout, shard[0]
-        self.chunks = [(begin, end) for begin, end in cut(shard[1] - shard[0], chunk_bytes)]
+        self.chunks = cut(shard[1] - shard[0], chunk_bytes)
+        self._runs_of = [tuple(layout.runs(shard[0] + begin, shard[0] + end)) for begin, end in self.chunks]
         self._model, self._memory = model, memory
         self.out = bytearray(shard[1] - shard[0])
         self.memory_out = np.zeros((strategy.memories, float_elements(layout, shard)))
         self._remembered = 0
         self._runs: tuple[Run, ...] = ()
-        self._totals: list[Vector] = []
-        self._rows: list[list[Vector]] = []
+        self._held: list[NDArray[Any]] = []
+        rows = 1 if strategy.combine is None else len(coefficients.values)
+        self._room = np.empty(rows * max(sum(map(_elements, runs)) for runs in self._runs_of))
 
     def open(self, chunk: int) -> None:
         """Begin a chunk; they come in order."""
-        begin, end = self.chunks[chunk]
-        self._runs = tuple(self._layout.runs(self._begin + begin, self._begin + end))
-        self._totals = [sums.zero(_elements(run)) for run in self._runs] if self._strategy.combine is None else []
-        self._rows = [[] for _ in self._runs]
+        self._runs, self._held, at = self._runs_of[chunk], [], 0
+        for run in self._runs:
+            if self._strategy.combine is None:
+                held: NDArray[Any] = self._room[at : at + _elements(run)]
+                held[:] = 0.0
+            else:
+                shape = (len(self._coefficients.values), _elements(run))
+                held = self._room[at : at + math.prod(shape)].view(_exact(run.dtype))[: math.prod(shape)].reshape(shape)
+            self._held.append(held)
+            at += held.size
 
     def add(self, member: int, update: memoryview) -> None:
-        """One member's bytes of the chunk; members come in order."""
-        for index, run in enumerate(self._runs):
+        """One member's bytes of the chunk; members come in order. Raises NotFinite if order matters and it is not finite."""
+        for run, held in zip(self._runs, self._held, strict=True):
             values = _values(update, run)
             if self._strategy.combine is None:
-                sums.accumulate(self._totals[index], values, self._coefficients.values[member])
-            else:
-                self._rows[index].append(values.astype(np.float64))
+                sums.accumulate(held, values, self._coefficients.values[member])
+                continue
+            if run.dtype in FLOATS and not sums.is_finite(values):
+                raise NotFinite("an update has a value that is not finite")
+            held[member] = values
 
     def close(self, chunk: int) -> None:
         """End the chunk: its part of the next model. Raises NotFinite if that is not finite, in which case some update is not."""
         begin, _ = self.chunks[chunk]
-        for index, run in enumerate(self._runs):
+        for run, held in zip(self._runs, self._held, strict=True):
             present = None if self._model is None else _values(self._model[begin:], run).astype(np.float64)
-            proposal = self._proposal(index, present)
-            if run.dtype in FLOATS:
-                proposal = self._advanced(proposal, present)
-            cast = _cast(proposal, DTYPES[run.dtype])
-            if run.dtype in FLOATS and not np.isfinite(cast).all():
+            proposal, divisor = self._proposal(held, present)
+            into = _values(memoryview(self.out)[begin:], run)
+            if run.dtype not in FLOATS:
+                into[:] = _rounded(proposal / divisor, into.dtype)
+                continue
+            if self._strategy.advance is not None:
+                proposal, divisor = self._advanced(proposal / divisor, present), 1.0
+            if not sums.divide(proposal, divisor, into):
                 raise NotFinite(f"the result has a value that is not finite, in the {run.dtype} tensors")
-            _values(memoryview(self.out)[begin:], run)[:] = cast
 
-    def _proposal(self, index: int, present: Vector | None) -> Vector:
+    def _proposal(self, held: NDArray[Any], present: Vector | None) -> tuple[Vector, float]:
+        """The proposal, and what is still to divide it by: dividing at the end saves a pass over it."""
         if self._strategy.combine is not None:
-            rows = np.stack(self._rows[index])
-            if not np.isfinite(rows).all():
-                raise NotFinite("an update has a value that is not finite")
-            return self._strategy.combine(rows, self._coefficients)
-        total = self._totals[index]
-        total /= self._coefficients.divisor
-        if self._coefficients.rest:
-            assert present is not None, "whoever folds with a rest brings the model"
-            total += self._coefficients.rest * present
-        return total
+            return self._strategy.combine(held, self._coefficients), 1.0
+        if not self._coefficients.rest:
+            return held, self._coefficients.divisor
+        assert present is not None, "whoever folds with a rest brings the model"
+        held /= self._coefficients.divisor
+        held += self._coefficients.rest * present
+        return held, 1.0
 
     def _advanced(self, proposal: Vector, present: Vector | None) -> Vector:
-        if self._strategy.advance is None:
-            return proposal
+        assert self._strategy.advance is not None
         assert present is not None, "whoever folds for a server optimizer brings the model"
         where = slice(self._remembered, self._remembered + len(proposal))
         memory = tuple(self._memory[:, where]) if self._memory is not None else tuple(np.zeros((self._strategy.memories, len(proposal))))
@@ -148,15 +161,20 @@ def products(layout: Layout, part: tuple[int, int], updates: Sequence[memoryview
     result = np.zeros((len(updates), len(updates)))
     for run in layout.runs(*part):
         if run.dtype in FLOATS:
-            present = _values(model, run).astype(np.float64)
-            rows = np.stack([_values(update, run).astype(np.float64) for update in updates]) - present
-            result += rows @ rows.T
+            present, values = _values(model, run), [_values(update, run) for update in updates]
+            room = np.empty((len(updates), min(BLOCK_ELEMENTS, len(present))))
+            for begin in range(0, len(present), BLOCK_ELEMENTS):
+                block = slice(begin, begin + BLOCK_ELEMENTS)
+                rows, here = room[:, : len(present[block])], present[block].astype(np.float64)
+                for row, update in zip(rows, values, strict=True):
+                    np.subtract(update[block], here, out=row)
+                result += rows @ rows.T
     return result
 
 
 def is_finite(layout: Layout, part: tuple[int, int], update: memoryview) -> bool:
     """Whether an update's floats in one part of the buffer are all finite."""
-    return all(np.isfinite(_values(update, run)).all() for run in layout.runs(*part) if run.dtype in FLOATS)
+    return all(sums.is_finite(_values(update, run)) for run in layout.runs(*part) if run.dtype in FLOATS)
 
 
 def _elements(run: Run) -> int:
@@ -167,10 +185,10 @@ def _values(buffer: memoryview, run: Run) -> NDArray[Any]:
     return np.frombuffer(buffer[run.begin : run.end], DTYPES[run.dtype])
 
 
-def _cast(values: Vector, dtype: np.dtype[Any]) -> NDArray[Any]:
-    if dtype == np.bool_:
-        return values >= 0.5
-    if dtype.kind in "iu":
-        return np.rint(values).astype(dtype)
-    with np.errstate(over="ignore"):  # what overflows is not finite, and that is checked
-        return values.astype(dtype)
+def _exact(dtype: str) -> np.dtype[Any]:
+    """The smaller of the two dtypes of an order statistic that holds such values exactly (of 64-bit integers, nearly)."""
+    return np.dtype(np.float32) if dtype in ("F32", "F16", "BF16") else np.dtype(np.float64)
+
+
+def _rounded(values: Vector, dtype: np.dtype[Any]) -> NDArray[Any]:
+    return values >= 0.5 if dtype == np.bool_ else np.rint(values).astype(dtype)

@@ -1,28 +1,28 @@
 """Leased work: replicas take shards from a queue, do what is due with them, and say so.
 
-Replicas share the work by leasing and join and leave as they like. A lease only says who works; what counts is the fact, which the log
-keeps once.
-So a replica may be killed, or wake up long after its lease has lapsed: its chunks are under its own attempt, and nobody reads them
-unless its
-fact was the first.
-What fails because of the bus is tried again, by whoever is free; what fails because of an update, or too often, ends the round with the
-reason.
+Replicas share the work by leasing, and join and leave as they like.
+A lease only says who works; what counts is the fact, which the log keeps once.
+So a replica may be killed, or wake up long after its lease has lapsed.
+Its chunks are under its own attempt, and nobody reads them unless its fact was the first.
+What fails because of the bus is tried again, by whoever is free.
+What fails because of an update, or too often, ends the round with the reason.
 """
 
 import asyncio
 
 import structlog
 
+from fedplane.aggregator.deciding import shard_work
 from fedplane.aggregator.folding import Unusable, fold, measure
 from fedplane.aggregator.rounds import Phase, Round
 from fedplane.aggregator.runs import Discard, Run, RunsState
 from fedplane.aggregator.tracing import emit_ended
 from fedplane.runtime.errors import BusError
 from fedplane.runtime.ports import Bus, Fence, Lease
-from fedplane.runtime.replica import Replica
+from fedplane.runtime.replica import Offer, Replica
 from fedplane.runtime.telemetry import Attributes, round_traceparent, span
 from fedplane.schemas.facts import Aggregated, RoundFailed
-from fedplane.schemas.subjects import parse_work_on
+from fedplane.schemas.subjects import parse_work_on, work_on
 
 __all__ = ["Working"]
 
@@ -30,10 +30,10 @@ WAIT_SECONDS = 5.0
 """How long one request for work stays open; it costs nothing to ask again."""
 
 KNOWN_SECONDS = 10.0
-"""A task may arrive before this replica has read the fact that led to it. After that long it is somebody else's."""
+"""A task may arrive before this replica has read the fact that led to it. After that long, somebody else should try."""
 
 DELIVERIES_MAX = 6
-"""A task that was given out so often ends its round: it kills whoever takes it."""
+"""A task that was given out so often ends its round: the bus fails it each time, or it kills whoever takes it."""
 
 RETRY_SECONDS = 1.0
 
@@ -68,8 +68,18 @@ class Working:
                 self._logger.warning("could not purge bulk data; they take room", pattern=pattern, why=str(error))
 
     async def _serve(self, lease: Lease) -> None:
-        what, name, number, shard = parse_work_on(lease.subject)
-        found = await self._due(what, name, number, shard)
+        try:
+            what, name, number, shard = parse_work_on(lease.subject)
+            found = await self._due(what, name, number, shard)
+        except ValueError as error:
+            self._logger.warning("dropped what is no task of ours", task=lease.subject, why=str(error))
+            found = None
+        except TimeoutError:
+            if lease.deliveries <= DELIVERIES_MAX:
+                await lease.again(RETRY_SECONDS)
+                return
+            self._logger.warning("dropped a task that the log says nothing of", task=lease.subject)
+            found = None
         if found is None:
             await lease.done()
             return
@@ -113,24 +123,24 @@ class Working:
                 await self._bus.log.state(folded, traceparent=spanned.traceparent)
 
     async def _due(self, what: str, name: str, number: int, shard: int) -> tuple[Run, Round] | None:
-        """The round, once this replica knows that it is being folded; None if nothing is to be done with the shard (any more)."""
-        try:
-            async with asyncio.timeout(KNOWN_SECONDS), self._replica.changed:
-                while True:
-                    run = self._replica.state.get(name)
-                    if run is not None and run.ended:
+        """The round, once this replica knows that the task is due in it; None if it need not be done any more.
+
+        Raises TimeoutError if this replica does not learn of it.
+        """
+        task = Offer(work_on(what, name, number, shard))
+        async with asyncio.timeout(KNOWN_SECONDS), self._replica.changed:
+            while True:
+                run = self._replica.state.get(name)
+                if run is not None and run.ended:
+                    return None
+                if run is not None and run.round is not None and run.round.opened.round >= number:
+                    state = run.round
+                    done = shard in (state.measured if what == "measure" else state.folded)
+                    if state.opened.round > number or state.ended or done:
                         return None
-                    if run is not None and run.round is not None and run.round.opened.round >= number:
-                        state = run.round
-                        done = shard in (state.measured if what == "measure" else state.folded)
-                        if state.opened.round > number or state.ended or done:
-                            return None
-                        if state.phase is Phase.FOLDING:
-                            return run, state
-                    await self._replica.changed.wait()
-        except TimeoutError:
-            self._logger.warning("dropped a task that the log says nothing of", what=what, run=name, round=number, shard=shard)
-            return None
+                    if state.phase is Phase.FOLDING and task in shard_work(state, run.submitted.resource.spec.strategy):
+                        return run, state
+                await self._replica.changed.wait()
 
     async def _fail(self, state: Round, message: str, faulty: tuple[str, ...]) -> None:
         asked = state.opened

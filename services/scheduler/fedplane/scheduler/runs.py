@@ -46,6 +46,9 @@ TICK_SECONDS = 1.0
 WAITING_MAX = 100
 """How many waits of one run are said: a cluster that comes and goes must not fill the log. The run may still be placed after that."""
 
+OBJECTIONS_CHARACTERS_MAX = 10_000
+"""A resource of 900 kB can be wrong in ten thousand places, and what is said of it must fit a fact. The first hundred tell enough."""
+
 RESOURCES_REMEMBERED_MAX = 1_000
 """For how many resources the last participants are remembered. Who is forgotten loses a preference, nothing else."""
 
@@ -146,7 +149,7 @@ def _decide_run(
 ) -> Waiting | Scheduled | Failed | None:
     """The one fact that the run needs now; None if everything is said."""
     resource = unplaced.resource
-    wrong = "; ".join(objections(resource))
+    wrong = "; ".join(objections(resource))[:OBJECTIONS_CHARACTERS_MAX]
     if wrong:
         return Failed(run=run, at=now, reason="BadRequest", message=wrong)
     last = state.last_participants.get(_identity(resource), frozenset())

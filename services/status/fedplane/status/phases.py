@@ -119,7 +119,10 @@ def _started(view: RunView, fact: facts.Started) -> RunView:
 
 
 def _completed(view: RunView, fact: facts.Completed) -> RunView:
-    ended = _ended(view, Phase.COMPLETED, "Completed", f"{count(view.training_rounds, 'training round')} done.", fact.at)
+    early = f"{view.training_rounds_done} of " if view.training_rounds_done < view.training_rounds else ""
+    why = "" if fact.reason in ("", facts.ALL_ROUNDS_DONE) else f": {fact.reason}"
+    message = f"{early if why else ''}{count(view.training_rounds, 'training round')} done{why}."
+    ended = _ended(view, Phase.COMPLETED, "Completed", cut(message), fact.at)
     return ended.model_copy(update={"model": fact.model, "metrics": fact.metrics})
 
 

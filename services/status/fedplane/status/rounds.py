@@ -97,7 +97,7 @@ MEANINGS: dict[type[facts.RunFact], Callable[[RunView, Any], RunView]] = {
     facts.Aggregated: _aggregated,
     facts.RoundFailed: _failed,
 }
-"""What each fact of a round does to the view. `invited`, `expired` and `folded` are not visible from outside."""
+"""What each fact of a round does to the view. `invited`, `expired`, `measured` and `folded` are not visible from outside."""
 
 
 def _round(view: RunView, fact: facts.RoundFact) -> RoundView | None:

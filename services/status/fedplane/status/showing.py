@@ -11,7 +11,8 @@ import structlog
 from fedplane.runtime.errors import BusError
 from fedplane.runtime.ports import Viewed, Views
 from fedplane.runtime.telemetry import round_traceparent, run_traceparent, span
-from fedplane.schemas.views import RunView
+from fedplane.schemas.models import Refused
+from fedplane.schemas.views import Decline, RunView
 from fedplane.status.phases import ShowRun
 
 __all__ = ["VIEW_BYTES_MAX", "Showing", "body"]
@@ -62,17 +63,41 @@ def _trace_of(view: RunView) -> str:
 
 
 def body(view: RunView) -> bytes:
-    """The view as JSON that fits a message: its oldest rounds are left out first, then the terms of its scores.
+    """The view as JSON that fits a message: its oldest rounds are left out first, then what `SHORTER` says, as far as need be.
 
-    What is left then fits, for it is no larger than `scheduled` and `opened`, which were facts.
+    What is left then fits: a few short texts, and a model that was in a fact.
     """
     written = view.model_dump_json().encode()
     while len(written) > VIEW_BYTES_MAX and len(view.rounds) > 1:
         view = view.model_copy(update={"rounds": view.rounds[-(len(view.rounds) // 2) :]})
         written = view.model_dump_json().encode()
-    if len(written) > VIEW_BYTES_MAX:
-        bare = {
-            name: tuple(cluster.model_copy(update={"terms": ()}) for cluster in getattr(view, name)) for name in ("participants", "refused")
-        }
-        written = view.model_copy(update=bare).model_dump_json().encode()
+    for shorter in SHORTER:
+        if len(written) > VIEW_BYTES_MAX:
+            view = shorter(view)
+            written = view.model_dump_json().encode()
     return written
+
+
+def _without_terms(view: RunView) -> RunView:
+    bare = {
+        name: tuple(cluster.model_copy(update={"terms": ()}) for cluster in getattr(view, name)) for name in ("participants", "refused")
+    }
+    return view.model_copy(update=bare)
+
+
+def _without_messages(view: RunView) -> RunView:
+    """The reasons stay: one word each."""
+
+    def bare(said: tuple[Decline, ...] | tuple[Refused, ...]) -> tuple[Decline | Refused, ...]:
+        return tuple(one.model_copy(update={"message": ""}) for one in said)
+
+    rounds = tuple(of.model_copy(update={"declined": bare(of.declined), "rejected": bare(of.rejected)}) for of in view.rounds)
+    return view.model_copy(update={"refused": bare(view.refused), "rounds": rounds})
+
+
+def _without_clusters(view: RunView) -> RunView:
+    return view.model_copy(update={"participants": (), "refused": (), "rounds": ()})
+
+
+SHORTER = (_without_terms, _without_messages, _without_clusters)
+"""What else is left out of a view that is too large, in this order. The log has all of it."""

@@ -5,8 +5,8 @@ A round's proposal is linear in the updates, or an order statistic of them:
     proposal = (sum of values[i] * update[i]) / divisor + rest * model          for most strategies
     proposal = combine(updates, coefficients), element by element               for medians and their like
 
-`weigh` chooses the coefficients from what is known of the members as wholes: their examples, their metrics and, if the strategy `compares`,
-the inner products of their differences from the model.
+`weigh` chooses the coefficients from what is known of the members as wholes: their examples and their metrics.
+If the strategy `compares`, it is also given the inner products of their differences from the model.
 `advance` takes the proposal and the server's memory, element by element, to the next model.
 So everything that touches every element works on any part of the model, in any process, and what concerns whole vectors is a small matrix.
 The shape is that of TensorFlow Federated's aggregators; where the elements come from and who folds them is not a strategy's business.
@@ -14,6 +14,7 @@ The shape is that of TensorFlow Federated's aggregators; where the elements come
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,16 @@ from fedplane.runtime.errors import BadInput
 from fedplane.schemas.models import Configuration, Metrics
 
 __all__ = [
-    "Advance", "CannotFold", "Coefficients", "Combine", "Member", "Parameter", "Strategy", "Vector", "Weigh", "distances", "settle",
+    "MEMBERS_COMPARED_MAX", "Advance", "CannotFold", "Coefficients", "Combine", "Member", "Parameter", "Strategy", "Vector", "Weigh",
+    "distances", "insist_on_few", "settle",
 ]  # fmt: skip
 
 Vector = NDArray[np.float64]
 """Float64; one-dimensional unless said otherwise."""
+
+
+MEMBERS_COMPARED_MAX = 256
+"""A fact has 900 kB for the members' products, N(N+1)/2 numbers of up to 25 characters, and their names: 256 members take up to 840 kB."""
 
 
 class CannotFold(ValueError):
@@ -54,8 +60,8 @@ class Coefficients:
 Weigh = Callable[[Sequence[Member], Vector | None], Coefficients]
 """Members by name, and their products (members x members) if the strategy compares. Raises CannotFold."""
 
-Combine = Callable[[Vector, Coefficients], Vector]
-"""Updates (members that count x elements, float64, may be changed in place) to the proposal (elements)."""
+Combine = Callable[[NDArray[Any], Coefficients], Vector]
+"""Updates (members that count x elements, finite, float32 or float64, whichever holds them exactly) to the proposal (elements)."""
 
 Advance = Callable[[Vector, Vector, tuple[Vector, ...], int], tuple[Vector, tuple[Vector, ...]]]
 """Model, proposal, memory (each of the same size) and the number of the training round, from 1, to the next model and memory."""
@@ -78,16 +84,19 @@ class Strategy:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A hyper-parameter: its default, and the bounds within which it makes sense, both included."""
+    """A hyper-parameter: its default, the bounds within which it makes sense, both included, and whether it counts something."""
 
     default: float
     low: float
     high: float
+    whole: bool = False
 
 
 def settle(name: str, given: Mapping[str, float], known: Mapping[str, Parameter]) -> dict[str, float]:
-    """The parameters of a strategy: those that are given, else the defaults. Raises BadInput for an unknown name or a value out of
-    bounds."""
+    """The parameters of a strategy: those that are given, else the defaults.
+
+    Raises BadInput for an unknown name or a value out of bounds.
+    """
     where = "spec.strategy.parameters"
     for unknown in sorted(given.keys() - known.keys()):
         raise BadInput(f"{where}: {name} has no {unknown!r}; it has {', '.join(sorted(known)) or 'none'}")
@@ -95,6 +104,8 @@ def settle(name: str, given: Mapping[str, float], known: Mapping[str, Parameter]
         low, high = known[parameter].low, known[parameter].high
         if not low <= value <= high:
             raise BadInput(f"{where}.{parameter}: {name} takes {low:g} to {high:g}, not {value:g}")
+        if known[parameter].whole and value != int(value):
+            raise BadInput(f"{where}.{parameter}: {name} takes a whole number, not {value:g}")
     return {parameter: given.get(parameter, bounds.default) for parameter, bounds in known.items()}
 
 
@@ -103,3 +114,12 @@ def distances(products: Vector) -> Vector:
     own = np.diag(products)
     squared: Vector = np.maximum(own[:, None] + own[None, :] - 2 * products, 0.0)
     return squared
+
+
+def insist_on_few(members: int) -> None:
+    """Raise CannotFold when so many members cannot be compared."""
+    if members > MEMBERS_COMPARED_MAX:
+        raise CannotFold(
+            f"{members} members are more than the {MEMBERS_COMPARED_MAX} that can be compared with each other; "
+            "invite fewer, or choose a strategy that does not compare, such as fedmedian"
+        )

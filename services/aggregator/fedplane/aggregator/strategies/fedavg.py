@@ -1,8 +1,8 @@
 """Federated averaging: the mean of the updates, weighted by their numbers of examples.
 
-Source: McMahan, Moore, Ramage, Hampson and Agüera y Arcas, "Communication-Efficient Learning of Deep Networks from Decentralized Data",
-2017,
-algorithm 1 (https://arxiv.org/abs/1602.05629). It has no hyper-parameters on the server.
+It has no hyper-parameters on the server.
+Source: McMahan, Moore, Ramage, Hampson and Agüera y Arcas 2017, algorithm 1,
+"Communication-Efficient Learning of Deep Networks from Decentralized Data" (https://arxiv.org/abs/1602.05629).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,0 +1,176 @@
+"""A federation without users' apps: clusters that have their answers ready, on a real server, with the real services.
+
+Clusters here are tasks of one process. They answer as a collaborator does, in its words and with its fence, but train nothing.
+So what is left is what the control plane and the bus cost. What is measured of it is the programs' business.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from measuring import Server
+
+from fedplane.cli.orphans import die_with_parent
+from fedplane.collaborator.tasks import unless_closed
+from fedplane.runtime.nats import Limits, NatsBus, open_bus
+from fedplane.runtime.ports import Bus
+from fedplane.runtime.replica import Replica
+from fedplane.scheduler.runs import Scheduler
+from fedplane.schemas.facts import Advertised, Contributed, Evaluated, Fact, Failed, Invited, RoundFailed, Submitted, all_facts_of
+from fedplane.schemas.models import Task
+from fedplane.schemas.names import run_id
+from fedplane.schemas.resources import FederatedLearning
+from fedplane.schemas.subjects import update_piece
+
+__all__ = ["aggregators", "answer_all", "bus_of", "facts_of", "hub", "learning", "model_header", "quiet", "submit"]
+
+BULK_BYTES = 60_000_000_000
+"""More than any benchmark stores; the server reserves nothing in advance."""
+
+LEASE_SECONDS = 3600.0
+"""Longer than any benchmark: the clusters advertise themselves once."""
+
+END_SECONDS = 1.0
+"""How long a service may take to end before it is told again."""
+
+ANSWERS_AT_ONCE_MAX = 64
+"""How many clusters are in the middle of an answer at a time: real ones are as many processes, and this is one."""
+
+
+def quiet() -> None:
+    """Log what goes wrong and nothing else."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )
+
+
+@asynccontextmanager
+async def bus_of(server: Server, name: str) -> AsyncIterator[NatsBus]:
+    """A connection for one process or cluster. The streams are made if they are missing."""
+    async with open_bus(server.url, name=name, source=f"/bench/{name}", limits=Limits(bulk_bytes=BULK_BYTES)) as bus:
+        yield bus
+
+
+@asynccontextmanager
+async def hub(bus: Bus, *services: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """A scheduler and other services as tasks of this process."""
+    tasks = [asyncio.create_task(Replica(Scheduler(), bus.log).run()), *(asyncio.create_task(service) for service in services)]
+    try:
+        yield
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        await _end(tasks)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel the tasks, and at last whatever of theirs did not hear; see `runtime.service` for why a cancellation may be forgotten."""
+    for task in tasks:
+        task.cancel()
+    while (await asyncio.wait(tasks, timeout=END_SECONDS))[1]:
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+
+@contextmanager
+def aggregators(server: Server, count: int) -> Iterator[list[int]]:
+    """So many aggregators as processes of their own; their pids."""
+    processes = [_aggregator(server, replica) for replica in range(count)]
+    try:
+        yield [process.pid for process in processes]
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        for process in processes:
+            process.wait()
+
+
+def _aggregator(server: Server, replica: int) -> subprocess.Popen[bytes]:
+    told = {"FEDPLANE_NATS_URL": server.url, "FEDPLANE_REPLICA": str(replica), "FEDPLANE_LOG_LEVEL": "warning"}
+    command = [sys.executable, "-m", "fedplane.aggregator.main"]
+    return subprocess.Popen(command, env={**os.environ, **told}, preexec_fn=die_with_parent())  # noqa: PLW1509 -- asks, and does nothing else
+
+
+def learning(name: str, clusters: int, *, rounds: int, evaluate: bool) -> FederatedLearning:
+    """A run of so many training rounds on that many clusters."""
+    return FederatedLearning.model_validate(
+        {
+            "apiVersion": "federation-ai.open-cluster-management.io/v1alpha1",
+            "kind": "FederatedLearning",
+            "metadata": {"name": name, "uid": "0123456789", "annotations": {"fedplane.io/app": "none"}},
+            "spec": {
+                "framework": "flower",
+                "server": {"rounds": rounds, "minAvailableClients": clusters},
+                "rounds": {"evaluate": evaluate, "attempts": 1},
+                "data": {"claim": name},
+            },
+        }
+    )
+
+
+async def submit(bus: Bus, resource: FederatedLearning) -> str:
+    """Advertise the clusters that the resource asks for, and submit it. Its claim is theirs alone, so earlier ones take no part."""
+    claim = resource.spec.data.claim
+    clusters = [f"{claim}-{number:04}" for number in range(resource.spec.server.min_available_clients)]
+    offered: dict[str, Any] = {"lease_seconds": LEASE_SECONDS, "claims": {claim: "none"}, "allocatable": {"cpu": "1", "memory": "1Gi"}}
+    for cluster in clusters:
+        await bus.log.state(Advertised(cluster=cluster, at=datetime.now(UTC), **offered))
+    run = run_id(resource.metadata.name, resource.metadata.uid)
+    await bus.log.state(Submitted(run=run, at=datetime.now(UTC), resource=resource))
+    return run
+
+
+async def facts_of(bus: Bus, run: str) -> AsyncIterator[Fact]:
+    """A run's facts as they are stated. Raises when something fails: nothing may in a benchmark."""
+    async for batch in bus.log.tail([all_facts_of(run)]):
+        for record in batch.records:
+            match record.fact:
+                case Failed(message=message) | RoundFailed(message=message):
+                    raise RuntimeError(f"{run} failed: {message}")
+                case fact:
+                    yield fact
+
+
+def model_header(size: int) -> bytes:
+    """The layout of a model that is one float32 tensor of so many bytes, as safetensors write it."""
+    described = json.dumps({"w": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}).encode()
+    return len(described).to_bytes(8, "little") + described
+
+
+async def answer_all(bus: Bus, size: int) -> None:
+    """Answer every invitation, whichever cluster's, at once and with an update of so many bytes, for ever."""
+    room, answering = asyncio.Semaphore(ANSWERS_AT_ONCE_MAX), set[asyncio.Task[None]]()
+
+    async def answer(invited: Invited) -> None:
+        async with room:
+            await _answer(bus, invited, size)
+
+    async for batch in bus.log.tail([Invited.pattern()]):
+        for record in batch.records:
+            assert isinstance(record.fact, Invited), "nothing else was asked for"
+            task = asyncio.create_task(answer(record.fact))
+            answering.add(task)
+            task.add_done_callback(answering.discard)
+
+
+async def _answer(bus: Bus, invited: Invited, size: int) -> None:
+    whose: dict[str, Any] = {"run": invited.run, "round": invited.round, "cluster": invited.cluster}
+    fact: Contributed | Evaluated
+    if invited.task is Task.EVALUATE:
+        fact = Evaluated(**whose, at=datetime.now(UTC), weight=1, metrics={"loss": 1.0})
+    else:
+        place = [update_piece(invited.run, invited.round, invited.cluster, "a", what) for what in ("layout", 0)]
+        layout = await bus.bulk.write(place[0], memoryview(model_header(size)), invited.chunk_bytes)
+        shard = await bus.bulk.write(place[1], memoryview(bytes(size)), invited.chunk_bytes)
+        fact = Contributed(**whose, at=datetime.now(UTC), weight=1, metrics={"loss": 1.0}, attempt="a", layout=layout, shards=(shard,))
+    await bus.log.state(fact, fence=unless_closed(invited.run, invited.round))

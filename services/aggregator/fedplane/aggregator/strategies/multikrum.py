@@ -1,0 +1,54 @@
+"""Multi-Krum: the next model is the mean of the few updates that are closest to their neighbours.
+
+    score[i] as Krum has it
+    model    = mean of update[i] over the m smallest scores; of equal ones the first by name
+
+Krum with less noise: it learns from m members' data at each round, and from one if m is 1.
+Those that are chosen count once each, as in the paper. (Flower weights them by examples, which are each member's own word.)
+Sources: Blanchard, El Mhamdi, Guerraoui and Stainer 2017, section 5,
+"Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent" (https://arxiv.org/abs/1703.02757).
+For the default m: Damaskinos, El Mhamdi, Guerraoui, Guirguis and Rouault 2019,
+"AggregaThor: Byzantine Machine Learning via Robust Gradient Aggregation".
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fedplane.aggregator.strategies.algebra import (
+    MEMBERS_COMPARED_MAX,
+    CannotFold,
+    Coefficients,
+    Member,
+    Parameter,
+    Strategy,
+    Vector,
+    distances,
+    settle,
+)
+from fedplane.aggregator.strategies.krum import BYZANTINE, insist_on_enough, scores
+
+__all__ = ["multikrum"]
+
+PARAMETERS = {"byzantine": BYZANTINE, "keep": Parameter(0, low=0, high=MEMBERS_COMPARED_MAX, whole=True)}
+"""keep is m; 0 means n - f - 2, the largest m for which AggregaThor proves that it withstands f faulty members."""
+
+
+def multikrum(parameters: Mapping[str, float]) -> Strategy:
+    """The mean of the members that agree best is the next model."""
+    settled = settle("multikrum", parameters, PARAMETERS)
+    byzantine, wanted = int(settled["byzantine"]), int(settled["keep"])
+
+    def weigh(members: Sequence[Member], products: Vector | None) -> Coefficients:
+        assert products is not None, "a strategy that compares is given the products"
+        insist_on_enough("multikrum", len(members), byzantine, 2 * byzantine + 3)
+        keep = wanted or len(members) - byzantine - 2
+        if keep > len(members) - byzantine:
+            raise CannotFold(
+                f"multikrum cannot keep {keep} of {len(members)} members when {byzantine} may be faulty; "
+                f"keep at most {len(members) - byzantine}"
+            )
+        chosen = set(np.argsort(scores(distances(products), byzantine), kind="stable")[:keep].tolist())
+        return Coefficients(tuple(float(index in chosen) for index in range(len(members))), keep)
+
+    return Strategy(weigh, compares=True)
