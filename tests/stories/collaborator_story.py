@@ -91,7 +91,7 @@ async def model_on(bus: MemoryBus, round_: int = 0) -> Model:
 def invited(round_: int = 1, task: Task = Task.TRAIN, model: Model | None = None, **changed: Any) -> Invited:
     told = {
         "run": "r1", "round": round_, "at": NOW, "cluster": "c1", "task": task, "training_round": 1, "framework": "flower", "app": "/app",
-        "data": "digits", "configuration": {"lr": 0.1}, "run_configuration": {"epochs": 2}, "deadline": NOW + timedelta(minutes=5),
+        "data": "digits", "configuration": {"lr": 0.1}, "run_configuration": {"epochs": 2}, "deadline": NOW + timedelta(days=1),
         "shard_bytes": 16, "chunk_bytes": 8, "position": 1, "clusters": 3, "model": model,
     }  # fmt: skip
     return Invited(**{**told, **changed})
