@@ -35,6 +35,9 @@ BATCH_BYTES_MAX = 16_000_000
 REQUEST_FULL = "Message Size Exceeds MaxBytes"
 """What the server says when a request has had its bytes."""
 
+REQUEST_DONE = "Batch Completed"
+"""What the server says after the last message of a request that limits bytes. We count them, and may have asked again already."""
+
 EXPIRES_SECONDS = 30.0
 HEARTBEAT_SECONDS = 1.0
 SILENCE_SECONDS = 2.5
@@ -146,6 +149,8 @@ async def _take(subscription: Subscription, owed: int) -> tuple[list[Msg], int, 
             owed -= 1
         elif status in ("404", "408") or (status == "409" and why == REQUEST_FULL):
             owed = 0  # that request is over; nothing is wrong
+        elif status == "409" and why == REQUEST_DONE:
+            pass
         elif status == "100":
             delivered = int(said.get("Nats-Last-Consumer", "0"))
         else:
