@@ -228,6 +228,6 @@ def _request(directory: Path) -> dict[str, str]:
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
         reply = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter by brackets nested too deep
         return {}
     return reply if isinstance(reply, dict) else {}

@@ -48,7 +48,7 @@ def test_a_cluster_that_has_the_data_passes_a_run_that_asks_for_nothing_else():
             resource(),
             cluster(at=NOON + timedelta(days=1)),
             "availability",
-            "advertises at times that have not come yet, so nobody can tell how long it has been silent; set its clock",
+            "advertises at times that are a day or more ahead, so nobody can tell how long it has been silent; set its clock",
         ),
         (
             resource(framework="openfl"),

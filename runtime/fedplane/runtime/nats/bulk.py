@@ -8,14 +8,18 @@ That needs no consumer, survives restarts of the server, can be permitted per su
 
 import asyncio
 import hashlib
+import random
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from typing import TypeVar, cast
 
 import nats.errors
 import nats.js.errors
+import structlog
 from nats.aio.client import Client
 
-from fedplane.runtime.errors import Corrupt
+from fedplane.runtime.errors import Corrupt, Unreachable
 from fedplane.runtime.nats.connection import BULK_PENDING_BYTES, Patience, close, connect, door
 from fedplane.runtime.nats.streams import BULK
 from fedplane.schemas.models import Piece
@@ -29,6 +33,9 @@ WRITE_WINDOW_CHUNKS = 16
 
 READ_WINDOW_CHUNKS = 8
 
+READ_CHUNKS_MAX = 32
+"""How many chunks all readers of a connection ask for at a time. The server cuts off a client for whom 64 MB wait."""
+
 KEPT_BYTES = 16_000_000
 """How large a block may be and still be kept by the allocator when it is freed: a window of chunks."""
 
@@ -41,39 +48,45 @@ CHUNK_ATTEMPTS_MAX = 6
 LOST_SECONDS = 0.25
 """How often to look whether the connection was made anew."""
 
+TOO_MUCH_WAITS = 10167
+"""JetStream's code for what it refuses because 128 MB are waiting to be stored already: eight writers at full speed bring that about."""
+
+REFUSED_SECONDS_MAX = 1.0
+REFUSALS_MAX = 120
+"""How often in a row a writer offers a chunk again, a second apart at most: for a minute and more."""
+
 
 class NatsBulk:
     """See `Bulk`. Connects when it is first used."""
 
     def __init__(self, url: str, name: str, patience: Patience) -> None:
+        patience = replace(patience, silence_seconds=max(patience.silence_seconds, CHUNK_SECONDS))  # signs of life wait behind chunks
         self._where = (url, f"{name} bulk", BULK_PENDING_BYTES, patience)
         self._connection: Client | None = None
         self._connecting = asyncio.Lock()
+        self._senders = WRITE_WINDOW_CHUNKS
+        self._asking = asyncio.Semaphore(READ_CHUNKS_MAX)
 
     async def write(self, subject: str, data: memoryview, chunk_bytes: int) -> Piece:
         """See `Bulk.write`."""
-        connection = await self._connected()
-        begins, digest = range(0, len(data), chunk_bytes), hashlib.sha256()
-        left = iter(begins)
-
-        async def send() -> None:
-            for begin in left:
-                await _put(connection, f"{subject}.{begin // chunk_bytes}", data[begin : begin + chunk_bytes])
-
+        upload = _Upload(await self._connected(), subject, data, chunk_bytes, self._senders)
+        digest = hashlib.sha256()
         hashing = asyncio.to_thread(digest.update, data)  # it takes half as long as sending, and nothing waits for it until the end
-        await _all_or_first_failure([hashing, *(send() for _ in begins[:WRITE_WINDOW_CHUNKS])])
+        await _all_or_first_failure([hashing, *upload.senders()])
+        if upload.given_up:
+            structlog.get_logger().info("the server is slower than its writers; sending less at a time", subject=subject)
+        self._senders = min(max(1, self._senders - upload.given_up) + 1, WRITE_WINDOW_CHUNKS)
         return Piece(subject=subject, bytes=len(data), chunk_bytes=chunk_bytes, digest=digest.hexdigest())
 
     async def read(self, piece: Piece) -> AsyncIterator[tuple[int, memoryview]]:
         """See `Bulk.read`."""
-        connection = await self._connected()
         digest = hashlib.sha256()
         coming: dict[int, asyncio.Task[memoryview]] = {}
         try:
             for chunk in range(piece.chunks):
                 for ahead in range(chunk, min(chunk + READ_WINDOW_CHUNKS, piece.chunks)):
                     if ahead not in coming:
-                        coming[ahead] = asyncio.create_task(_get(connection, piece, ahead))
+                        coming[ahead] = asyncio.create_task(self.chunk(piece, ahead))
                 part = await coming[chunk]
                 digest.update(part)
                 yield chunk * piece.chunk_bytes, part
@@ -86,7 +99,8 @@ class NatsBulk:
 
     async def chunk(self, piece: Piece, index: int) -> memoryview:
         """See `Bulk.chunk`."""
-        return await _get(await self._connected(), piece, index)
+        async with self._asking:
+            return await _get(await self._connected(), piece, index)
 
     async def purge(self, pattern: str) -> None:
         """See `Bulk.purge`."""
@@ -115,11 +129,57 @@ def _keep_freed_chunks() -> None:
     bytes(KEPT_BYTES)
 
 
+class _Refused(Exception):
+    """The server took no chunk because too much waits to be stored."""
+
+
+class _Upload:
+    """One piece on its way: several senders take chunk after chunk, each until it is acknowledged.
+
+    Of senders that are refused, half leave the rest to the others, who offer their chunks again, later and later.
+    So writers slow down to what the server can store, however many there are.
+    """
+
+    def __init__(self, connection: Client, subject: str, data: memoryview, chunk_bytes: int, senders: int) -> None:
+        self.given_up = 0
+        self._connection, self._subject, self._data, self._chunk_bytes = connection, subject, data, chunk_bytes
+        self._left = deque(range(0, len(data), chunk_bytes))
+        self._sending = min(senders, len(self._left))
+        self._least = max(1, self._sending // 2)
+
+    def senders(self) -> list[Coroutine[None, None, None]]:
+        """What is to be run side by side."""
+        return [self._send() for _ in range(self._sending)]
+
+    async def _send(self) -> None:
+        refusals = 0
+        while self._left:
+            begin = self._left.popleft()
+            try:
+                await _put(self._connection, f"{self._subject}.{begin // self._chunk_bytes}", self._data[begin : begin + self._chunk_bytes])
+                refusals = 0
+            except _Refused as error:
+                self._left.appendleft(begin)
+                if self._sending > self._least:
+                    self.given_up += 1
+                    break
+                refusals += 1
+                if refusals == REFUSALS_MAX:
+                    raise Unreachable(f"could not store {self._subject}: {error}, and so {refusals} times in a row") from error
+                await asyncio.sleep(min(0.05 * 2**refusals, REFUSED_SECONDS_MAX) * random.uniform(0.5, 1))
+        self._sending -= 1
+
+
 async def _put(connection: Client, subject: str, chunk: memoryview) -> None:
     jetstream = connection.jetstream()
     payload = cast(bytes, chunk)  # the library copies it into its command, and any buffer will do for that
     with door(f"store {subject}"):
-        await _insist(connection, lambda: jetstream.publish(subject, payload, CHUNK_SECONDS))
+        try:
+            await _insist(connection, lambda: jetstream.publish(subject, payload, CHUNK_SECONDS))
+        except nats.js.errors.APIError as error:
+            if error.err_code == TOO_MUCH_WAITS:
+                raise _Refused("the server has too much waiting to be stored") from error
+            raise
 
 
 async def _get(connection: Client, piece: Piece, index: int) -> memoryview:

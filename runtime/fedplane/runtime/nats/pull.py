@@ -29,8 +29,10 @@ __all__ = ["Pulled", "forget", "pull"]
 BATCH_MESSAGES_MAX = 256
 """How many messages are on their way at most: a thousand facts a second need four requests, and 256 facts are a quarter of a megabyte."""
 
-BATCH_BYTES_MAX = 16_000_000
-"""How many bytes are on their way at most. The server cuts off a client to whom it cannot get rid of 64 MB, and a fact may have 0.9."""
+BATCH_BYTES_MAX = 4_000_000
+"""How many bytes are on their way at most: four of the largest facts, and 16 seconds on a line of two megabits a second.
+A server cuts off a client to whom it cannot get rid of 64 MB, and signs of life wait behind what is on its way.
+"""
 
 REQUEST_FULL = "Message Size Exceeds MaxBytes"
 """What the server says when a request has had its bytes."""

@@ -21,7 +21,7 @@ import nats.js.errors
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RePublish, RetentionPolicy, StorageType, StreamConfig
 
-from fedplane.runtime.errors import Unreachable
+from fedplane.runtime.errors import BusError, Unreachable
 from fedplane.runtime.nats.connection import Patience, door
 
 __all__ = ["BULK", "FLEET", "LOG", "STATED", "TIMERS", "VIEWS", "WORK", "Limits", "declare", "declared", "stream_of"]
@@ -120,11 +120,10 @@ async def declared(jetstream: JetStreamContext, patience: Patience) -> None:
 
 async def _is_declared(jetstream: JetStreamContext) -> bool:
     try:
-        await jetstream.stream_info(VIEWS)  # the last one to be made
-    except nats.js.errors.NotFoundError:
-        return False
-    except nats.errors.Error:
-        return False  # the server is not ready yet; the caller's patience bounds this
+        with door("look for the streams"):
+            await jetstream.stream_info(VIEWS)  # the last one to be made
+    except BusError:
+        return False  # not yet, or the server is not ready; the caller's patience bounds this
     return True
 
 

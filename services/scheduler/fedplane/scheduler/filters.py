@@ -49,7 +49,7 @@ def _availability(resource: FederatedLearning, cluster: Cluster, now: datetime) 
     if available(cluster, now):
         return None
     if cluster.at > now:
-        return "advertises at times that have not come yet, so nobody can tell how long it has been silent; set its clock"
+        return "advertises at times that are a day or more ahead, so nobody can tell how long it has been silent; set its clock"
     lapsed = (cluster.at + timedelta(seconds=cluster.lease_seconds)).astimezone(UTC)
     return f"has not been heard of since its lease lapsed at {lapsed:%Y-%m-%dT%H:%M:%SZ}; is its collaborator running?"
 

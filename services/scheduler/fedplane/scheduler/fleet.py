@@ -65,8 +65,8 @@ def fold(fleet: Fleet, fact: Advertised) -> Fleet:
 
 
 def available(cluster: Cluster, now: datetime) -> bool:
-    """Whether the lease of the last advertisement holds: not any more after it, and not before it by a clock that runs ahead."""
-    return abs(now - cluster.at) < timedelta(seconds=cluster.lease_seconds)
+    """Whether the lease of the last advertisement still holds. One of tomorrow would hold for ever, and is no clock's small error."""
+    return -timedelta(seconds=LEASE_SECONDS_MAX) < now - cluster.at < timedelta(seconds=cluster.lease_seconds)
 
 
 def _allocatable(fact: Advertised, resource: str) -> Decimal:
