@@ -42,6 +42,8 @@ CLOSING = """
   It is **failed** when there cannot be one: too few answers, an update that proved unusable, or a fold that the bus did not let happen.
   The log takes only one of the two.
   A failed initialization or training is tried again under the next number, as often as the resource allows.
+- Who was invited to train and has not answered when the round ends has worked in vain, unless the resource lets it be carried.
+  Then the next training round asks for the answer to this one's question ([0012](adr/0012-stragglers-are-carried.md)).
 
 What the picture does not show is what a fact carries into the round; see `evolve` in `services/aggregator/fedplane/aggregator/rounds.py`.
 What is due in each phase is decided beside it, in `deciding.py`.

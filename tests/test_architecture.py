@@ -20,7 +20,11 @@ ROOTS = ("schemas", "runtime", "services/scheduler", "services/aggregator", "ser
 
 IMPURE = {
     "fedplane.schemas.generate": "writes the files that are derived from the vocabulary",
+    "fedplane.runtime.health": "answers a supervisor",
+    "fedplane.runtime.hub": "opens the API server",
+    "fedplane.runtime.kubernetes": "speaks to an API server",
     "fedplane.runtime.memory": "waits: the whole bus in one process",
+    "fedplane.runtime.memory_cluster": "waits: an API server's objects in one process",
     "fedplane.runtime.nats": "speaks to the server",
     "fedplane.runtime.replica": "waits and reads the clock: the one loop; its actions are plain data, so cores may import it",
     "fedplane.runtime.service": "handles signals, logs, opens the bus",
@@ -30,12 +34,16 @@ IMPURE = {
     "fedplane.scheduler.settings": "is read from the environment",
     "fedplane.aggregator.folding": "streams chunks",
     "fedplane.aggregator.reading": "reads chunks ahead",
+    "fedplane.aggregator.rebasing": "reads the models that updates began with",
     "fedplane.aggregator.working": "leases work and does it",
     "fedplane.aggregator.main": "composes the aggregator",
     "fedplane.aggregator.settings": "is read from the environment",
+    "fedplane.aggregator.team": "starts threads, and asks how many there may be",
     "fedplane.aggregator.tracing": "emits the spans of rounds",
     "fedplane.status.main": "composes the status service",
     "fedplane.status.settings": "is read from the environment",
+    "fedplane.status.archiving": "reads and purges the log, writes archives",
+    "fedplane.status.kube": "writes objects' status and Events",
     "fedplane.status.showing": "puts views",
     "fedplane.collaborator.advertising": "says again and again what the cluster offers",
     "fedplane.collaborator.apps": "starts and kills the user's app",
@@ -44,10 +52,12 @@ IMPURE = {
     "fedplane.collaborator.frameworks.flower": "loads and runs a Flower app",
     "fedplane.collaborator.frameworks.tensors": "reads and writes tensors in files",
     "fedplane.collaborator.main": "composes the collaborator",
+    "fedplane.collaborator.errands": "waits until an answer is wanted, or of no use any more",
     "fedplane.collaborator.pool": "keeps apps warm",
     "fedplane.collaborator.settings": "is read from the environment",
     "fedplane.collaborator.training": "carries out tasks",
     "fedplane.collaborator.transfers": "moves models and updates between files and the bus",
+    "fedplane.collaborator.work": "has the app work in a directory",
     "fedplane.cli": "is a shell: terminals, files, processes",
 }
 """Every module, or package, that touches the world, and how. A new line here is a decision; a new pure module needs none."""
@@ -55,8 +65,8 @@ IMPURE = {
 PURE_LIBRARIES = {
     "__future__", "abc", "base64", "bisect", "collections", "contextlib", "dataclasses", "datetime", "decimal", "enum", "fractions",
     "functools", "hashlib", "heapq", "inspect", "itertools", "json", "math", "operator", "re", "string", "struct", "textwrap", "types",
-    "typing",
-    "cloudevents", "ml_dtypes", "numba", "numpy", "pydantic", "pydantic_core",
+    "typing", "zlib",
+    "blake3", "cloudevents", "ml_dtypes", "numba", "numpy", "pydantic", "pydantic_core", "re2",
 }  # fmt: skip
 """Libraries that compute and do nothing else."""
 

@@ -3,6 +3,7 @@
 import re
 import runpy
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from pydantic.alias_generators import to_camel
 from sources import ROOT, Source, tree
 
 from fedplane.aggregator.rounds import TRANSITIONS, Phase
+from fedplane.aggregator.strategies import STRATEGIES
+from fedplane.aggregator.strategies.algebra import Parameter
 from fedplane.schemas.facts import Closed, Expired, Opened, RoundFailed
 from fedplane.schemas.resources import RoundPolicy, Stop
 
@@ -71,6 +74,20 @@ def test_every_field_of_a_round_policy_has_a_line_in_the_table() -> None:
     fields = [to_camel(name) for name in RoundPolicy.model_fields]
 
     assert sorted(lines) == sorted(fields + [f"stop.{to_camel(name)}" for name in Stop.model_fields])
+
+
+def test_every_strategy_and_every_parameter_of_it_has_its_place_in_the_table() -> None:
+    lines = re.findall(r"^\| `(\w+)` \| ([^|]*)\|", (ROOT / "docs/how-to/choose-a-strategy.md").read_text(), re.MULTILINE)
+    told = {name: {parameter: float(value) for parameter, value in re.findall(r"`(\w+)` ([\w.-]+)", cell)} for name, cell in lines}
+
+    assert told == {name: defaults(name) for name in STRATEGIES}
+
+
+def defaults(strategy: str) -> dict[str, float]:
+    """The parameters that its module declares."""
+    module = import_module(f"fedplane.aggregator.strategies.{strategy}")
+    declared: Mapping[str, Parameter] = getattr(module, "PARAMETERS", {})
+    return {name: parameter.default for name, parameter in declared.items()}
 
 
 def test_a_broken_link_is_found() -> None:

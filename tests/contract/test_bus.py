@@ -15,7 +15,7 @@ from fedplane.schemas.facts import Advertised, Cancelled, Closed, Contributed, D
 from fedplane.schemas.models import Piece
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-DIGEST = "0" * 64
+DIGEST = "blake3:" + "0" * 64
 
 
 @pytest.fixture(params=["memory", "nats"])

@@ -99,7 +99,7 @@ async def _read(bus, subject):
 async def test_a_full_log_refuses_more_with_a_clear_error_and_keeps_what_it_has(nats_server: NatsServer) -> None:
     async with open_bus(nats_server.url, name="test", source="/test", limits=Limits(log_bytes=10_000)) as bus:
         stated = 0
-        with pytest.raises(BusFull, match="the log is full; purge ended runs or raise its limit"):
+        with pytest.raises(BusFull, match="the log is full; raise the limit of the stream LOG"):
             for number in range(100):
                 await bus.log.state(declined(number, "x" * 500))
                 stated += 1

@@ -13,7 +13,8 @@ from fedplane.schemas.views import RunView
 from fedplane.status.phases import Phases, Runs
 
 RUNS = ("one-1", "two-2", "three-3")
-SAID = [fact for fact in EXAMPLES if isinstance(fact, facts.RunFact)]
+SAID = [fact for fact in EXAMPLES if isinstance(fact, facts.RunFact) and not isinstance(fact, facts.Archived)]
+"""Everything that is said of a run while it has a view here."""
 CORE = Phases(runs_kept_max=100)
 
 

@@ -16,7 +16,7 @@ from fedplane.schemas.subjects import model_piece, update_piece
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RUN = "digits-01234567"
 SHARD_BYTES, CHUNK_BYTES, MODEL_BYTES = 80, 16, 200
-LAYOUT_DIGEST = "a" * 64
+LAYOUT_DIGEST = "blake3:" + "a" * 64
 
 
 def resource(**spec: Any) -> FederatedLearning:
@@ -33,7 +33,7 @@ def scheduled(*clusters: str) -> Scheduled:
     )
 
 
-def piece(subject: str, size: int, digest: str = "b" * 64) -> Piece:
+def piece(subject: str, size: int, digest: str = "blake3:" + "b" * 64) -> Piece:
     return Piece(subject=subject, bytes=size, chunk_bytes=CHUNK_BYTES, digest=digest)
 
 

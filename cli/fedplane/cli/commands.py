@@ -15,6 +15,7 @@ import yaml
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from fedplane.cli import display, lines, requests, runs, watching
+from fedplane.cli.checkpoints import checkpoint
 from fedplane.cli.connection import StateOption, UrlOption, call
 from fedplane.cli.directory import DEFAULT
 from fedplane.cli.download import save, size
@@ -22,6 +23,7 @@ from fedplane.runtime.errors import BadInput
 from fedplane.runtime.ports import Bus
 from fedplane.schemas.envelope import write_structured
 from fedplane.schemas.facts import Cancelled, Completed, Failed
+from fedplane.schemas.models import Model
 from fedplane.schemas.views import Phase, RunView
 
 __all__ = ["cancel", "events", "explain", "get", "model", "submit", "watch"]
@@ -195,6 +197,9 @@ def model(
     run: RunName,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The safetensors file to write; an old one is replaced.")],
     latest: Annotated[bool, typer.Option("--latest", help="Take the last round's model if the run has not completed.")] = False,
+    training_round: Annotated[
+        int | None, typer.Option("--round", metavar="N", min=0, help="Take the model of that training round, if it is still stored.")
+    ] = None,
     url: UrlOption = None,
     state: StateOption = DEFAULT,
 ) -> None:
@@ -202,22 +207,32 @@ def model(
 
     It appears under its name only when it is whole and every digest is right.
 
+    How many of the older ones stay is said by spec.rounds.checkpoints; the best one does as well, if spec.rounds.stop names a metric.
+
     Example: fedplane model mnist -o mnist.safetensors
+
+    Example: fedplane model mnist --round 7 -o mnist-7.safetensors
     """
 
     async def body(bus: Bus) -> None:
-        view = await runs.view_of(bus, await runs.find(bus, run))
-        if view.model is None:
-            raise BadInput(f"{view.run} is {view.phase} and has no model yet: no round has been aggregated")
-        if view.phase is not Phase.COMPLETED and not latest:
-            raise BadInput(f"{view.run} is {view.phase}; --latest takes the model of its last round ({view.model.round})")
+        found = await runs.find(bus, run)
+        wanted = await _model_of(bus, found, latest) if training_round is None else await checkpoint(bus, found, training_round)
         columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
         with Progress(*columns, console=display.console(stderr=True), transient=True) as bar:
-            task = bar.add_task(output.name, total=size(view.model))
-            await save(bus.bulk, view.model, output, lambda more: bar.advance(task, more))
-        typer.echo(f"{output}: {size(view.model)} bytes, the model of round {view.model.round} of {view.run}", err=True)
+            task = bar.add_task(output.name, total=size(wanted))
+            await save(bus.bulk, wanted, output, lambda more: bar.advance(task, more))
+        typer.echo(f"{output}: {size(wanted)} bytes, the model of round {wanted.round} of {found}", err=True)
 
     call(url, state, body)
+
+
+async def _model_of(bus: Bus, run: str, latest: bool) -> Model:
+    view = await runs.view_of(bus, run)
+    if view.model is None:
+        raise BadInput(f"{view.run} is {view.phase} and has no model yet: no round has been aggregated")
+    if view.phase is not Phase.COMPLETED and not latest:
+        raise BadInput(f"{view.run} is {view.phase}; --latest takes the model of its last round ({view.model.round})")
+    return view.model
 
 
 def _now() -> datetime:

@@ -17,7 +17,18 @@ import sys
 import typer
 
 from fedplane.cli import commands, demo, local
-from fedplane.runtime.errors import AppFailed, BadInput, BusError, BusFull, Corrupt, Denied, FedplaneError, Unavailable, Unreachable
+from fedplane.runtime.errors import (
+    ApiError,
+    AppFailed,
+    BadInput,
+    BusError,
+    BusFull,
+    Corrupt,
+    Denied,
+    FedplaneError,
+    Unavailable,
+    Unreachable,
+)
 from fedplane.runtime.service import configure_logs
 
 __all__ = ["COMMANDS", "ENDINGS", "app", "ending", "main"]
@@ -35,6 +46,7 @@ ENDINGS: tuple[tuple[type[FedplaneError], int, str], ...] = (
     (Denied, 3, "ask whoever runs the server for permission"),
     (Corrupt, 3, "try again; if it stays, the bytes on the server are damaged, or gone with the round that made them"),
     (BusError, 3, "try again"),
+    (ApiError, 3, "try again; if it stays, the API server's own log says why"),
     (Unavailable, 4, ""),
     (AppFailed, 1, ""),
 )

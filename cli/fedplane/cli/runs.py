@@ -10,11 +10,23 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from fedplane.cli.archives import archive_of, facts_in
 from fedplane.runtime.errors import BadInput, BusError, Corrupt, Unreachable
 from fedplane.runtime.ports import Bus, Fence, Recorded, Viewed
 from fedplane.runtime.telemetry import run_traceparent
 from fedplane.schemas.envelope import Unreadable
-from fedplane.schemas.facts import Cancelled, Completed, Failed, Scheduled, Started, Submitted, Waiting, all_facts_of, run_level_facts_of
+from fedplane.schemas.facts import (
+    Archived,
+    Cancelled,
+    Completed,
+    Failed,
+    Scheduled,
+    Started,
+    Submitted,
+    Waiting,
+    all_facts_of,
+    run_level_facts_of,
+)
 from fedplane.schemas.names import is_name, run_id
 from fedplane.schemas.resources import FederatedLearning
 from fedplane.schemas.views import RunView
@@ -34,13 +46,19 @@ ENDINGS = (Completed, Failed, Cancelled)
 
 
 async def submit(bus: Bus, resource: FederatedLearning, now: datetime) -> tuple[str, int]:
-    """Ask for the run: its id, and the place of the request in the log. Raises BadInput if it was asked for before, or is too large."""
+    """Ask for the run: its id, and the place of the request in the log.
+
+    Raises BadInput if it was asked for before, or is too large, and BusFull if the log has no room for a new run.
+    The fence finds a run that is archived: its request has left the log, what was said last about it has not.
+    """
     try:
         run = run_id(resource.metadata.name, resource.metadata.uid)
-        stated = await bus.log.state(Submitted(run=run, at=now, resource=resource), traceparent=run_traceparent(run))
+        submitted = Submitted(run=run, at=now, resource=resource)
+        stated = await bus.log.state(submitted, fence=Fence(run_level_facts_of(run)), traceparent=run_traceparent(run))
     except (Unreadable, ValueError) as error:
         raise BadInput(f"the run cannot be submitted: {error}") from error
-    assert stated.record is not None, "nothing but a fence leaves a register empty"
+    if stated.record is None:
+        raise BadInput(f"the run {run} was submitted before and is archived; remove metadata.uid to ask for a new one")
     if not stated.mine:
         before = stated.record.fact.at
         raise BadInput(f"the run {run} was submitted before, at {before:%Y-%m-%d %H:%M:%S %Z}; remove metadata.uid to ask for a new one")
@@ -128,11 +146,18 @@ async def view_of(bus: Bus, run: str, wait_seconds: float = FIRST_VIEW_SECONDS) 
 
 
 async def facts_of(bus: Bus, run: str | None, since_start: bool) -> AsyncGenerator[Recorded, None]:
-    """The facts of a run, or of all runs: the new ones, or all from the first on. Those of one run stop when it has ended."""
+    """The facts of a run, or of all runs: the new ones, or all from the first on. Those of one run stop when it has ended.
+
+    Of a run that is archived they are read from there, and end with what the log has left.
+    """
+    archived = None if run is None else await archive_of(bus, run)
+    if archived is not None and since_start:
+        async for record in facts_in(bus, archived):
+            yield record
     live = ended = False
     async for batch in bus.log.tail([all_facts_of(run or "*")]):
         for record in batch.records:
-            ended = ended or (run is not None and isinstance(record.fact, ENDINGS))
+            ended = ended or (run is not None and isinstance(record.fact, (*ENDINGS, Archived)))
             if live or since_start:
                 yield record
         live = live or batch.live
@@ -151,6 +176,8 @@ async def cancel(bus: Bus, run: str, now: datetime, message: str) -> tuple[Compl
             for record in batch.records:
                 if isinstance(record.fact, ENDINGS):
                     return record.fact, False
+                if isinstance(record.fact, Archived):
+                    raise BadInput(f"{run} has ended and is archived; there is nothing to cancel")
             last = max(last, batch.sequence)  # what this version cannot read is behind the fence, too
             if batch.live:
                 break

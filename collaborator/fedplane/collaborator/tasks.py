@@ -2,6 +2,7 @@
 
 A run asks one question at a time, a round: its rounds are opened one after the other and numbered in that order.
 So all that has to be known of a run is its latest round: the question, if it is ours to answer, or that it is settled.
+A question that we were late for may be carried into a later round; of that it suffices to know from which round on work is still of use.
 That makes the state small, a few words for each run that goes on, and the same in whatever order and however often facts arrive.
 
 Whatever is to be done is said by `decide`, giving up included, so the shell needs no second view of the log.
@@ -15,6 +16,7 @@ from datetime import datetime
 from fedplane.runtime.ports import Fence, Recorded
 from fedplane.runtime.replica import Action, Perform, State
 from fedplane.schemas.facts import (
+    Archived,
     Cancelled,
     Closed,
     Completed,
@@ -45,10 +47,14 @@ class Respond:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Stop all work for the run's rounds before this one: no answer to them counts any more."""
+    """Stop all work for the run's rounds before this one: no answer counts in them any more.
+
+    Work on a question that is not older than that of round `carried` goes on all the same: a later round may want the answer.
+    """
 
     run: str
     before: int
+    carried: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +69,21 @@ class Question:
     """A run's latest round as far as this cluster is concerned.
 
     `settled` is whether no answer is due any more; `invitation` is kept only while one is.
+    `asked` and `answered` are the last rounds in which this cluster was invited and has answered; -1 is none.
+    `since` is from which round's question on work was of use when it was last invited, after that round as well; None if it ends with it.
     """
 
     round: int
     invitation: Recorded | None = None
     settled: bool = False
+    asked: int = -1
+    answered: int = -1
+    since: int | None = None
+
+    @property
+    def carried(self) -> int | None:
+        """From which round's question on work is of use, though its round be over; None if no such work is."""
+        return self.since if self.asked > self.answered else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +107,7 @@ class Collaborator:
     def __init__(self, cluster: str) -> None:
         self.cluster = cluster
         answers = (Contributed, Declined, Evaluated)
-        ends = (Closed, RoundFailed, Completed, Failed, Cancelled)
+        ends = (Closed, RoundFailed, Completed, Failed, Cancelled, Archived)  # the last one alone, if this cluster was away for long
         self.patterns = ((Invited.pattern(cluster=cluster), *(a.pattern(cluster=cluster) for a in answers), *(e.pattern() for e in ends)),)
 
     def initial(self) -> Questions:
@@ -101,25 +117,36 @@ class Collaborator:
     def evolve(self, state: Questions, record: Recorded) -> Questions:
         """See `Core.evolve`."""
         match record.fact:
-            case Completed(run=run) | Failed(run=run) | Cancelled(run=run):
+            case Completed(run=run) | Failed(run=run) | Cancelled(run=run) | Archived(run=run):
                 return _without(state, run)
             case RoundFact(run=run, round=round_) as fact if run not in state.ended:
-                known = state.runs.get(run)
-                if known is None or known.round < round_:
-                    known = Question(round_)
-                if known.round > round_:
-                    return state
-                return replace(state, runs={**state.runs, run: self._heard(known, fact, record)})
+                known = self._concerned(state.runs.get(run, Question(round_)), fact)
+                if known.round < round_:
+                    known = replace(known, round=round_, invitation=None, settled=False)
+                if known.round == round_:
+                    known = self._heard(known, fact, record)
+                return replace(state, runs={**state.runs, run: known})
         return state
 
+    def _concerned(self, known: Question, fact: RoundFact) -> Question:
+        """What the fact says of this cluster's work, whichever round is the latest."""
+        match fact:
+            case Invited(cluster=self.cluster) if fact.round > known.asked:
+                since = fact.round if fact.carries is None else min(fact.carries, fact.round)
+                return replace(known, asked=fact.round, since=None if fact.carried_until is None else since)
+            case Contributed() | Declined() | Evaluated() if fact.cluster == self.cluster:
+                return replace(known, answered=max(known.answered, fact.round))
+        return known
+
     def _heard(self, known: Question, fact: RoundFact, record: Recorded) -> Question:
+        """What the fact says of the latest round, which is its own."""
         match fact:
             case Invited(cluster=self.cluster) if not known.settled:
                 return replace(known, invitation=record)
             case Closed() | RoundFailed():
-                return Question(known.round, settled=True)
+                return replace(known, invitation=None, settled=True)
             case Contributed() | Declined() | Evaluated() if fact.cluster == self.cluster:
-                return Question(known.round, settled=True)
+                return replace(known, invitation=None, settled=True)
         return known
 
     def decide(self, state: Questions, now: datetime) -> list[Action]:
@@ -127,7 +154,8 @@ class Collaborator:
         actions: list[Action] = [Perform((run, "ended"), Retire(run)) for run in state.ended]
         for run, question in sorted(state.runs.items()):
             before = question.round + question.settled
-            actions.append(Perform((run, "before", before), GiveUp(run, before)))
+            carried = None if question.carried is None or question.carried >= before else question.carried
+            actions.append(Perform((run, "before", before, carried), GiveUp(run, before, carried)))
             if question.invitation is not None:
                 actions.append(_answer(question.invitation, now))
         return actions
@@ -144,8 +172,9 @@ def _answer(invitation: Recorded, now: datetime) -> Action:
     invited = invitation.fact
     assert isinstance(invited, Invited), f"only invitations are kept as questions, not {type(invited).__name__}"
     run, round_ = invited.run, invited.round
-    if now < invited.deadline:
+    deadline = invited.carried_until or invited.deadline
+    if now < deadline:
         return Perform((run, round_), Respond(invited, invitation.traceparent))
-    message = f"the deadline was {invited.deadline.isoformat(timespec='seconds')}; this cluster read the invitation at {now.isoformat()}"
+    message = f"the deadline was {deadline.isoformat(timespec='seconds')}; this cluster read the invitation at {now.isoformat()}"
     late = Declined(run=run, round=round_, cluster=invited.cluster, at=now, reason="too-late", message=message)
     return State(late, unless_closed(run, round_))

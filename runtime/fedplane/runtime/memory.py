@@ -5,16 +5,18 @@ Nothing is durable, and nothing crosses the process.
 """
 
 import asyncio
-import hashlib
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from fedplane.runtime.errors import BusFull, Corrupt
-from fedplane.runtime.ports import Batch, Fence, Lease, Recorded, Stated, Viewed
+from fedplane.runtime.headroom import check_room
+from fedplane.runtime.ports import Batch, Fence, Lease, Recorded, Stated, Usage, Viewed
 from fedplane.schemas import envelope
-from fedplane.schemas.facts import Advertised, Fact
+from fedplane.schemas.digests import Hashing, digest
+from fedplane.schemas.facts import Advertised, Fact, Submitted
 from fedplane.schemas.models import Piece
 
 __all__ = ["MemoryBulk", "MemoryBus", "MemoryLog", "MemoryTimers", "MemoryViews", "MemoryWork", "matches"]
@@ -35,12 +37,19 @@ def matches(pattern: str, subject: str) -> bool:
 
 
 class MemoryLog:
-    """Registers in one order; a fleet fact replaces the one before it. A fact passes through its wire form, as it would on the bus."""
+    """Registers in one order; a fleet fact replaces the one before it. A fact passes through its wire form, as it would on the bus.
 
-    def __init__(self, source: str) -> None:
+    `bytes_max` bounds what it takes of runs, so that a full log can be played.
+    """
+
+    def __init__(self, source: str, bytes_max: int = 1 << 40) -> None:
         self.source = source
         self.records: list[Recorded] = []
+        self.bytes_max = bytes_max
+        self._sequence = 0
         self._registers: dict[str, Recorded] = {}
+        self._sizes: dict[str, int] = {}
+        self._bytes = 0
         self._grown = asyncio.Condition()
 
     async def state(self, fact: Fact, *, fence: Fence | None = None, traceparent: str | None = None) -> Stated:
@@ -49,9 +58,13 @@ class MemoryLog:
         held = self._registers.get(wire.subject)
         if held is not None and not isinstance(fact, Advertised):
             return Stated(held, held.id == wire.id)
+        if isinstance(fact, Submitted):
+            check_room(fact, await self.usage())
         if fence is not None and any(matches(fence.subject, r.fact.subject) and r.sequence > fence.sequence for r in self.records):
             return Stated(None, False)
-        record = Recorded(envelope.read(wire.subject, wire.headers, wire.body), len(self.records) + 1, wire.id, traceparent, self.source)
+        self._take_room(wire, fact)
+        self._sequence += 1
+        record = Recorded(envelope.read(wire.subject, wire.headers, wire.body), self._sequence, wire.id, traceparent, self.source)
         self.records.append(record)
         self._registers[wire.subject] = record
         async with self._grown:
@@ -60,16 +73,17 @@ class MemoryLog:
 
     async def tail(self, patterns: Sequence[str], after: int = 0) -> AsyncIterator[Batch]:
         """See `Log.tail`."""
-        at, end, first = after, len(self.records), True
+        at, end, first = after, self._sequence, True
         while True:
-            fresh = self.records[at : at + BATCH_FACTS_MAX]
-            at += len(fresh)
+            begin = bisect_right(self.records, at, key=lambda record: record.sequence)
+            fresh, before = self.records[begin : begin + BATCH_FACTS_MAX], at
+            at = fresh[-1].sequence if len(fresh) == BATCH_FACTS_MAX else max(at, self._sequence)
             wanted = tuple(r for r in fresh if any(matches(pattern, r.fact.subject) for pattern in patterns) and self._is_last(r))
-            if wanted or first or at >= end > at - len(fresh):
+            if wanted or first or at >= end > before:
                 first = False
                 yield Batch(wanted, live=at >= end, sequence=wanted[-1].sequence if wanted else 0)
             async with self._grown:
-                while at >= len(self.records):
+                while at >= self._sequence:
                     await self._grown.wait()
 
     def _is_last(self, record: Recorded) -> bool:
@@ -78,6 +92,27 @@ class MemoryLog:
     async def read(self, subject: str) -> Recorded | None:
         """See `Log.read`."""
         return self._registers.get(subject)
+
+    async def purge(self, pattern: str, before: int | None = None) -> None:
+        """See `Log.purge`."""
+        gone = {r.fact.subject for r in self.records if matches(pattern, r.fact.subject) and (before is None or r.sequence < before)}
+        self.records = [record for record in self.records if record.fact.subject not in gone]
+        for subject in gone:
+            del self._registers[subject]
+            self._bytes -= self._sizes.pop(subject, 0)
+
+    async def usage(self) -> Usage:
+        """See `Log.usage`."""
+        return Usage(self._bytes, self.bytes_max)
+
+    def _take_room(self, wire: envelope.Wire, fact: Fact) -> None:
+        if isinstance(fact, Advertised):
+            return
+        size = len(wire.body) + sum(len(name) + len(value) for name, value in wire.headers.items())
+        if self._bytes + size > self.bytes_max:
+            raise BusFull(f"could not state {wire.subject}: the log is full; {self.bytes_max} bytes are all there is")
+        self._sizes[wire.subject] = size
+        self._bytes += size
 
 
 class MemoryTimers:
@@ -173,7 +208,7 @@ class MemoryBulk:
 
     async def write(self, subject: str, data: memoryview, chunk_bytes: int) -> Piece:
         """See `Bulk.write`."""
-        piece = Piece(subject=subject, bytes=len(data), chunk_bytes=chunk_bytes, digest=hashlib.sha256(data).hexdigest())
+        piece = Piece(subject=subject, bytes=len(data), chunk_bytes=chunk_bytes, digest=digest(data))
         for chunk in range(piece.chunks):
             part = bytes(data[chunk * chunk_bytes : (chunk + 1) * chunk_bytes])
             if sum(map(len, self.chunks.values())) + len(part) > self.bytes_max:
@@ -183,12 +218,12 @@ class MemoryBulk:
 
     async def read(self, piece: Piece) -> AsyncIterator[tuple[int, memoryview]]:
         """See `Bulk.read`."""
-        digest = hashlib.sha256()
+        hashing = Hashing()
         for index in range(piece.chunks):
             part = await self.chunk(piece, index)
-            digest.update(part)
+            hashing.update(part)
             yield index * piece.chunk_bytes, part
-        if digest.hexdigest() != piece.digest:
+        if hashing.digest != piece.digest:
             raise Corrupt(f"the bytes of {piece.subject} are not those that were stored")
 
     async def chunk(self, piece: Piece, index: int) -> memoryview:
@@ -204,6 +239,10 @@ class MemoryBulk:
     async def purge(self, pattern: str) -> None:
         """See `Bulk.purge`."""
         self.chunks = {subject: part for subject, part in self.chunks.items() if not matches(pattern, subject)}
+
+    async def stored(self, pattern: str) -> frozenset[str]:
+        """See `Bulk.stored`."""
+        return frozenset(subject for subject in self.chunks if matches(pattern, subject))
 
 
 class MemoryViews:
@@ -238,6 +277,10 @@ class MemoryViews:
                     await self._changed.wait()
             seen = view.sequence
             yield view
+
+    async def remove(self, key: str) -> None:
+        """See `Views.remove`."""
+        self.views.pop(key, None)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from typing import Protocol
 from fedplane.schemas.facts import Fact
 from fedplane.schemas.models import Piece
 
-__all__ = ["Batch", "Bulk", "Bus", "Fence", "Lease", "Log", "Recorded", "Stated", "Timers", "Viewed", "Views", "Work"]
+__all__ = ["Batch", "Bulk", "Bus", "Fence", "Lease", "Log", "Recorded", "Stated", "Timers", "Usage", "Viewed", "Views", "Work"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,21 @@ class Batch:
     """Facts in log order. `live` is whether the reader has now seen everything that was in the log when it began to read.
 
     `sequence` is the place of the last thing that was read, be it a fact or what could not be read as one; 0 if there was nothing.
+    `skipped` counts what could not be read as a fact.
     """
 
     records: tuple[Recorded, ...]
     live: bool
     sequence: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How full the log of runs is. Without `bytes_max` it has no limit of its own."""
+
+    bytes: int
+    bytes_max: int | None
 
 
 class Log(Protocol):
@@ -68,6 +78,7 @@ class Log(Protocol):
 
         Raises Unreachable, BusFull or Denied; whether the fact was written is then unknown, and stating it again settles it.
         Raises Corrupt when the register is taken by what is no fact.
+        A run is not `submitted` when the log has only the room that is kept for runs that go on: that is BusFull, too; see `headroom`.
         """
         ...
 
@@ -82,6 +93,17 @@ class Log(Protocol):
 
     async def read(self, subject: str) -> Recorded | None:
         """What a register holds, from the stream's leader; None if nothing. Raises Corrupt when that is no fact."""
+        ...
+
+    async def purge(self, pattern: str, before: int | None = None) -> None:
+        """Forget the facts that match, or those of them that came before that place. Their registers can then be written again.
+
+        It is for runs that have ended: of one that goes on, registers would be empty and fences wrong.
+        """
+        ...
+
+    async def usage(self) -> Usage:
+        """How full the log of runs is."""
         ...
 
 
@@ -150,6 +172,10 @@ class Bulk(Protocol):
         """Forget everything that matches."""
         ...
 
+    async def stored(self, pattern: str) -> frozenset[str]:
+        """The subjects of the chunks that match. For patterns that match few: they come in one answer."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Viewed:
@@ -177,6 +203,10 @@ class Views(Protocol):
 
     def watch(self, key: str) -> AsyncIterator[Viewed]:
         """The view now, if there is one, and whenever it changes."""
+        ...
+
+    async def remove(self, key: str) -> None:
+        """Forget the view, if there is one. Who watches it hears nothing more."""
         ...
 
 

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
@@ -21,7 +22,7 @@ from pydantic_core import PydanticSerializationError
 from fedplane.schemas.facts import Fact, fact_type
 from fedplane.schemas.resources import IGNORE_UNKNOWN, explain_invalid
 
-__all__ = ["FACT_BYTES_MAX", "TRACEPARENT", "Unreadable", "Wire", "read", "write", "write_structured"]
+__all__ = ["FACT_BYTES_MAX", "TRACEPARENT", "Unreadable", "Wire", "read", "read_structured", "write", "write_structured"]
 
 FACT_BYTES_MAX = 900_000
 """A NATS server takes 1 MiB by default, headers included; a fact that comes near it is carrying what belongs on the bulk stream."""
@@ -58,7 +59,7 @@ class Unreadable(ValueError):
         super().__init__(said[:SAID_CHARACTERS_MAX])
 
 
-def _event(fact: Fact, source: str) -> CloudEvent:
+def _event(fact: Fact, source: str, more: Mapping[str, str]) -> CloudEvent:
     body = fact.model_dump(mode="json", by_alias=True, exclude_none=True)
     content = json.dumps([fact.subject, body], sort_keys=True).encode()  # equal facts may have their metrics in another order
     return CloudEvent(
@@ -70,6 +71,7 @@ def _event(fact: Fact, source: str) -> CloudEvent:
             "subject": fact.subject,
             "time": fact.at,
             "datacontenttype": "application/json",
+            **more,
         },
         body,
     )
@@ -81,7 +83,7 @@ def write(fact: Fact, source: str, traceparent: str | None = None) -> Wire:
     Raises Unreadable when the fact is too large to travel, or has text that UTF-8 cannot write.
     """
     try:
-        attributes = _event(fact, source).get_attributes()
+        attributes = _event(fact, source, {}).get_attributes()
         body = fact.model_dump_json(by_alias=True, exclude_none=True).encode()
     except (PydanticSerializationError, UnicodeEncodeError) as error:
         raise Unreadable(f"{fact.subject} cannot be written: {error}") from error
@@ -94,9 +96,20 @@ def write(fact: Fact, source: str, traceparent: str | None = None) -> Wire:
     return Wire(fact.subject, headers, body)
 
 
-def write_structured(fact: Fact, source: str) -> bytes:
-    """The fact as one JSON document in CloudEvents' structured mode, for those who do not read headers."""
-    return JSONFormat().write(_event(fact, source))
+def write_structured(fact: Fact, source: str, more: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    """The fact as one JSON document in CloudEvents' structured mode, for those who do not read headers. `more` are further attributes."""
+    return JSONFormat().write(_event(fact, source, more))
+
+
+def read_structured(document: bytes) -> tuple[Fact, dict[str, str]]:
+    """The fact in a JSON document of that kind, and the event's attributes. Raises Unreadable as `read` does."""
+    try:
+        event = json.loads(document)
+        body, attributes = event.pop("data"), {name: str(value) for name, value in event.items()}
+        subject, type_ = attributes["subject"], attributes["type"]
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise Unreadable(f"this is no CloudEvent with a subject, a type and data: {error!r}") from error
+    return _fact(subject, type_, json.dumps(body).encode()), attributes
 
 
 def read(subject: str, headers: Mapping[str, str] | None, body: bytes) -> Fact:
@@ -109,6 +122,10 @@ def read(subject: str, headers: Mapping[str, str] | None, body: bytes) -> Fact:
     type_ = named.get(_PREFIX + "type", "")
     if len(body) > FACT_BYTES_MAX:
         raise Unreadable(f"{subject} has {len(body)} bytes, and a fact may have {FACT_BYTES_MAX}")
+    return _fact(subject, type_, body)
+
+
+def _fact(subject: str, type_: str, body: bytes) -> Fact:
     known = fact_type(type_)
     if known is None:
         raise Unreadable(f"{subject} has the type {type_!r}, which this version does not know")

@@ -4,10 +4,10 @@ Three hospitals advertise, two are chosen, one of them drops out of the first tr
 The facts are in the order of the vocabulary, one of each; a log would not hold all of them, since a run does not both complete and fail.
 """
 
-import hashlib
 from datetime import UTC, datetime, timedelta
 
 from fedplane.schemas import facts, subjects
+from fedplane.schemas.digests import digest
 from fedplane.schemas.facts import Fact
 from fedplane.schemas.models import Chosen, Model, Piece, Refused, Task, Term, model_digest
 from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
@@ -26,7 +26,7 @@ def _at(seconds: float) -> datetime:
 
 
 def _piece(subject: str, size: int) -> Piece:
-    return Piece(subject=subject, bytes=size, chunk_bytes=_CHUNK_BYTES, digest=hashlib.sha256(subject.encode()).hexdigest())
+    return Piece(subject=subject, bytes=size, chunk_bytes=_CHUNK_BYTES, digest=digest(subject.encode()))
 
 
 def _model(round_: int, attempt: str) -> Model:
@@ -103,6 +103,7 @@ EXAMPLES: tuple[Fact, ...] = (
         message="training round 2 failed 3 times; the last time: 1 of 2 clusters answered, 2 are needed",
     ),
     facts.Cancelled(at=_at(50), run=_RUN, message="cancelled at the command line"),
+    facts.Archived(at=_at(7 * 24 * 3600 + 70), run=_RUN, facts=61, piece=_piece(subjects.archive_piece(_RUN, "b3"), 18_204)),
     facts.Advertised(
         at=_at(-5), cluster="hospital-a", lease_seconds=15, claims={"mnist.client-data": "/data/mnist/0"},
         allocatable={"cpu": "8", "memory": "32Gi"}, labels={"region": "north"}, frameworks=("flower",),

@@ -10,52 +10,19 @@ Rules that keep this file honest:
 4. Only optional fields are added. A change that breaks a reader is a new class with `.v2`.
 """
 
-import re
-from typing import Any, ClassVar
+from pydantic import Field
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from fedplane.schemas.fact import Fact
 from fedplane.schemas.models import Chosen, Configuration, Instant, Metrics, Model, Piece, Refused, Task, Weight
 from fedplane.schemas.names import Name
 from fedplane.schemas.quantities import Quantity
 from fedplane.schemas.resources import FederatedLearning
 
 __all__ = [
-    "ALL_ROUNDS_DONE", "Advertised", "Aggregated", "Cancelled", "Closed", "Completed", "Contributed", "Declined", "EVERYTHING", "Evaluated",
-    "Expired", "FACTS", "Fact", "Failed", "Folded", "Invited", "Measured", "Opened", "Rejected", "RoundFact", "RoundFailed",
+    "ALL_ROUNDS_DONE", "Advertised", "Aggregated", "Archived", "Cancelled", "Closed", "Completed", "Contributed", "Declined", "EVERYTHING",
+    "Evaluated", "Expired", "FACTS", "Fact", "Failed", "Folded", "Invited", "Measured", "Opened", "Rejected", "RoundFact", "RoundFailed",
     "RunFact", "Scheduled", "Started", "Submitted", "Waiting", "all_facts_of", "fact_type", "run_level_facts_of",
 ]  # fmt: skip
-
-
-class Fact(BaseModel):
-    """Something that happened. Immutable; fields that a later version added are ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-    type: ClassVar[str]
-    template: ClassVar[str]
-    said_by: ClassVar[str]
-
-    at: Instant
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
-        unknown = set(re.findall(r"{(\w+)}", cls.__dict__.get("template", ""))) - set(cls.model_fields)
-        if unknown:
-            raise TypeError(f"{cls.__name__}: the subject names {sorted(unknown)}, which are no fields of it")
-
-    @property
-    def subject(self) -> str:
-        """The fact's identity on the bus."""
-        return self.template.format_map(self.__dict__)
-
-    @classmethod
-    def pattern(cls, **known: object) -> str:
-        """The subject with every field that is not given left open: what to subscribe to."""
-        if unknown := set(known) - set(re.findall(r"{(\w+)}", cls.template)):
-            raise TypeError(f"the subject of {cls.__name__} does not name {sorted(unknown)}")
-        return re.sub(r"{(\w+)}", lambda field: str(known.get(field[1], "*")), cls.template)
 
 
 class RunFact(Fact):
@@ -128,6 +95,7 @@ class Opened(RoundFact):
     Rounds are numbered in the order in which they were opened; `training_round` is the one that the user counts, 0 for initialization.
     A failed round is tried again under the next number.
     `left_out` are participants that were not asked because their contributions were refused before.
+    `carried` are those of the clusters that still work on the question of an earlier round, and which one; their answer to it counts here.
     """
 
     type = "io.fedplane.round.opened.v1"
@@ -145,10 +113,15 @@ class Opened(RoundFact):
     close_at: int | None = None
     weight_max: float | None = None
     left_out: dict[str, str] = {}
+    carried: dict[Name, int] = {}
 
 
 class Invited(RoundFact):
-    """One cluster is asked to initialize, train or evaluate. The aggregator says it to that cluster's collaborator."""
+    """One cluster is asked to initialize, train or evaluate. The aggregator says it to that cluster's collaborator.
+
+    If it `carries` an earlier round, the answer to that round's question is wanted here; whoever lost that work answers this one instead.
+    Work on a question may go on until `carried_until` although its round is closed, since a later round may carry it.
+    """
 
     type = "io.fedplane.round.invited.v1"
     template = "fed.v1.run.{run}.round.{round}.invited.{cluster}"
@@ -168,12 +141,15 @@ class Invited(RoundFact):
     position: int = 0
     clusters: int = 1
     model: Model | None = None
+    carries: int | None = None
+    carried_until: Instant | None = None
 
 
 class Contributed(RoundFact):
     """A cluster's update is stored whole and counts from now on. Its collaborator says so after the last chunk was acknowledged.
 
-    `configuration` is what the app's own server would tell its clients; only an initialization carries it.
+    `configuration` is what the app's own server would tell its clients; only an initialization has it.
+    `origin` is the round whose question the update answers, if it is not this one but an earlier one that this round carries.
     """
 
     type = "io.fedplane.round.contributed.v1"
@@ -187,6 +163,7 @@ class Contributed(RoundFact):
     layout: Piece
     shards: tuple[Piece, ...]
     configuration: Configuration = {}
+    origin: int | None = None
 
 
 class Evaluated(RoundFact):
@@ -342,6 +319,20 @@ class Cancelled(RunFact):
     message: str = ""
 
 
+class Archived(RunFact):
+    """Everything that was said about an ended run before this is in one file, and leaves the log. The status service says so.
+
+    It stays as the run's only fact until the run's models and this file are removed, too; so long the run cannot be submitted again.
+    """
+
+    type = "io.fedplane.run.archived.v1"
+    template = "fed.v1.run.{run}.archived"
+    said_by = "status"
+
+    facts: int = Field(ge=1)
+    piece: Piece
+
+
 # The fleet: of these facts, the last one counts
 
 
@@ -363,7 +354,7 @@ class Advertised(Fact):
 FACTS: tuple[type[Fact], ...] = (
     Submitted, Waiting, Scheduled, Started,
     Opened, Invited, Contributed, Evaluated, Declined, Rejected, Expired, Closed, Measured, Folded, Aggregated, RoundFailed,
-    Completed, Failed, Cancelled,
+    Completed, Failed, Cancelled, Archived,
     Advertised,
 )  # fmt: skip
 """Every fact there is. A new fact is a class above and a name here."""
@@ -386,5 +377,5 @@ def all_facts_of(run: str = "*") -> str:
 
 
 def run_level_facts_of(run: str) -> str:
-    """What is said about a run as a whole, its waits excepted: a fence on these lets a run end only once."""
+    """What is said about a run as a whole, its waits excepted: a fence on these lets a run be submitted only once, and end only once."""
     return f"fed.v1.run.{run}.*"

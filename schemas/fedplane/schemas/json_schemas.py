@@ -16,7 +16,7 @@ from fedplane.schemas.glossary import meaning
 from fedplane.schemas.models import Chosen, Model, Piece, Refused, Term
 from fedplane.schemas.resources import FederatedLearning
 
-__all__ = ["VALUES", "fact_schema", "resource_schema", "value_schema"]
+__all__ = ["VALUES", "fact_schema", "plain_schema", "resource_schema", "value_schema"]
 
 VALUES: tuple[type[BaseModel], ...] = (Piece, Model, Term, Chosen, Refused)
 """What facts are made of, the simplest first; each has a section of its own in the documentation."""
@@ -59,7 +59,12 @@ def value_schema(value: type[BaseModel]) -> JsonSchemaValue:
 
 def resource_schema() -> JsonSchemaValue:
     """What a user may write."""
-    return _identified(FederatedLearning.__name__, FederatedLearning.model_json_schema(mode="validation", schema_generator=_Plain))
+    return _identified(FederatedLearning.__name__, plain_schema(FederatedLearning))
+
+
+def plain_schema(part: type[BaseModel]) -> JsonSchemaValue:
+    """A part of the resource by itself, as a user may write it."""
+    return part.model_json_schema(mode="validation", schema_generator=_Plain)
 
 
 def _identified(name: str, schema: JsonSchemaValue) -> JsonSchemaValue:

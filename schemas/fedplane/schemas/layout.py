@@ -13,7 +13,7 @@ Source: the safetensors format, https://github.com/huggingface/safetensors.
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,11 +62,15 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Adjacent bytes of one dtype within a range of the flat buffer; `begin` and `end` are relative to that range."""
+    """Adjacent bytes of one dtype within a range of the flat buffer; `begin` and `end` are relative to that range.
+
+    `prefix` is what the names of its tensors begin with, of the prefixes that were asked for; empty if none.
+    """
 
     dtype: str
     begin: int
     end: int
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +85,24 @@ class Layout:
         """The size of the flat buffer."""
         return self.tensors[-1].end if self.tensors else 0
 
-    def runs(self, begin: int, end: int) -> Iterator[Run]:
-        """The range [begin, end) as runs of one dtype each, neighbours joined: what arithmetic can work on without asking for tensors."""
+    def runs(self, begin: int, end: int, prefixes: Iterable[str] = ()) -> Iterator[Run]:
+        """The range [begin, end) as runs of one dtype and one prefix each, neighbours joined.
+
+        That is what arithmetic can work on without asking for tensors.
+        """
+        prefixes = tuple(prefixes)
         held: Run | None = None
         for tensor in self.tensors:
             low, high = max(begin, tensor.begin), min(end, tensor.end)
             if low >= high:
                 continue
-            if held and held.dtype == tensor.dtype and held.end == low - begin:
-                held = Run(held.dtype, held.begin, high - begin)
+            prefix = next((prefix for prefix in prefixes if tensor.name.startswith(prefix)), "")
+            if held and (held.dtype, held.prefix, held.end) == (tensor.dtype, prefix, low - begin):
+                held = Run(held.dtype, held.begin, high - begin, prefix)
                 continue
             if held:
                 yield held
-            held = Run(tensor.dtype, low - begin, high - begin)
+            held = Run(tensor.dtype, low - begin, high - begin, prefix)
         if held:
             yield held
 

@@ -3,7 +3,6 @@
 These are the values inside facts, not facts themselves: nothing here has a subject.
 """
 
-import hashlib
 import json
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from fedplane.schemas.digests import Digest, digest_of_digests
 from fedplane.schemas.names import Name
 
 __all__ = [
@@ -38,9 +38,6 @@ __all__ = [
     "Weight",
     "model_digest",
 ]
-
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""SHA-256 in lower-case hexadecimal."""
 
 YEARS = range(1970, 3000)
 """Of a time on the bus. Python's calendar ends with 9999, and a deadline or lease that is added to a time must not leave it."""
@@ -63,6 +60,9 @@ METRIC_CHARACTERS_MAX = 100
 
 CONFIGURATION_BYTES_MAX = 100_000
 """Hyper-parameters are numbers and words. An invitation carries two of these beside a model, and all of it must fit a message."""
+
+SCORE_MAX = 100
+"""What Open Cluster Management's prioritizers give to the cluster that suits best; its negative is for the one that suits least."""
 
 WEIGHT_MAX = 1e15
 """More examples than there are; a sum over all clusters stays a number that JSON can write."""
@@ -111,7 +111,7 @@ class Task(StrEnum):
 class Piece(Value):
     """Bytes on the bulk stream, cut into chunks at `subject.0`, `subject.1`, ...
 
-    `bytes` is their number, `digest` their SHA-256; every chunk but the last has `chunk_bytes` bytes, so the number of chunks follows.
+    `bytes` is their number, `digest` names them; every chunk but the last has `chunk_bytes` bytes, so the number of chunks follows.
     """
 
     subject: str
@@ -147,17 +147,17 @@ class Model(Value):
 
 def model_digest(layout: Piece, shards: tuple[Piece, ...]) -> str:
     """The digest of a model from those of its parts, so that no process has to hold the whole model to name it."""
-    parts = hashlib.sha256()
-    for piece in (layout, *shards):
-        parts.update(bytes.fromhex(piece.digest))
-    return parts.hexdigest()
+    return digest_of_digests(piece.digest for piece in (layout, *shards))
 
 
 class Term(Value):
-    """One criterion's part in a cluster's score: `score` in [0, 1] times `weight`."""
+    """One criterion's part in a cluster's score: `score` times `weight`.
+
+    Scores are in [0, 1]; if the placement has a prioritizer policy, they are Open Cluster Management's, in [-100, 100].
+    """
 
     criterion: str
-    score: float = Field(ge=0, le=1)
+    score: float = Field(ge=-SCORE_MAX, le=SCORE_MAX)
     weight: float
 
 

@@ -9,13 +9,14 @@ import re
 from decimal import Context, Decimal
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
 __all__ = ["Quantity", "parse"]
 
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
-_GRAMMAR = re.compile(r"([+-]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30}))(?:([eE][+-]?\d{1,3})|([numkMGTPE]|[KMGTPE]i))?", re.ASCII)
+_TEXT = r"([+-]?(?:[0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30}))(?:([eE][+-]?[0-9]{1,3})|([numkMGTPE]|[KMGTPE]i))?"
+_GRAMMAR = re.compile(_TEXT)
 _EXACT = Context(prec=100)  # the grammar allows 60 digits, and Ei adds 19
 
 
@@ -46,5 +47,7 @@ def _as_text(given: object) -> object:
     return str(given) if is_number else given
 
 
-Quantity = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int | float), AfterValidator(_validated)]
+_Written = Annotated[str, StringConstraints(pattern=f"^{_TEXT}$")]
+
+Quantity = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=_Written | int | float), AfterValidator(_validated)]
 """A quantity as it was written; `parse` gives its value. As in Kubernetes, a plain number needs no quotes in YAML."""

@@ -8,15 +8,16 @@ Source of the upstream part: federation-ai.open-cluster-management.io/v1alpha1 (
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fedplane.schemas.models import METRIC_CHARACTERS_MAX, Configuration
-from fedplane.schemas.quantities import Quantity
+from fedplane.schemas.parts import IGNORE_UNKNOWN, Part
+from fedplane.schemas.placements import Placement
+from fedplane.schemas.templates import Resources, Template
 
 __all__ = [
     "API_VERSION", "APP_ANNOTATION", "FRAMEWORKS", "IGNORE_UNKNOWN", "KIND",
-    "FederatedLearning", "Placement", "Requirement", "RoundPolicy", "Spec", "Stop", "explain_invalid",
+    "FederatedLearning", "RoundPolicy", "Spec", "Stop", "explain_invalid",
 ]  # fmt: skip
 
 API_VERSION = "federation-ai.open-cluster-management.io/v1alpha1"
@@ -30,204 +31,171 @@ FRAMEWORKS = ("flower", "openfl", "other")
 ROUNDS_MAX = 100_000
 """A bound on the rounds one resource may ask for: a year of five-minute rounds."""
 
+CHECKPOINTS_MAX = 100
+"""A bound on the models of a run that stay stored: of a model of 300 MB, a hundred are 30 GB."""
 
-IGNORE_UNKNOWN = "ignore unknown fields"
-"""Validation context for a resource from the log: whoever put it there had it checked, perhaps by a later version than this one."""
+CARRY_MAX = 100
+"""More rounds than after which an update is any good; for each of them a model may have to stay stored."""
 
 PROBLEMS_EXPLAINED_MAX = 1_000
 """More problems than a person would read; a hostile message of a megabyte can have 300,000, which would take seconds to write down."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, alias_generator=to_camel, populate_by_name=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _ignore_unknown(cls, given: Any, info: ValidationInfo) -> Any:
-        if info.context != IGNORE_UNKNOWN or not isinstance(given, dict):
-            return given
-        known = {*cls.model_fields, *(to_camel(name) for name in cls.model_fields)}
-        return {name: value for name, value in given.items() if name in known}
-
-
-class Requirement(_Part):
-    """One line of a selector: `key operator values`, as Kubernetes writes it."""
-
-    key: str
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
-    values: tuple[str, ...] = ()
-
-
-class _Open(BaseModel):
-    """A part whose schema is not ours: fields that we do not read are kept and passed on."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=True)
-
-
-class LabelSelector(_Open):
-    """Labels a cluster must have; both parts must hold."""
-
-    match_labels: dict[str, str] = {}
-    match_expressions: tuple[Requirement, ...] = ()
-
-
-class ClaimSelector(_Open):
-    """Claims a cluster must have."""
-
-    match_expressions: tuple[Requirement, ...] = ()
-
-
-class ClusterSelector(_Open):
-    """Labels and claims; both must hold."""
-
-    label_selector: LabelSelector = LabelSelector()
-    claim_selector: ClaimSelector = ClaimSelector()
-
-
-class Predicate(_Open):
-    """One alternative of a placement's predicates."""
-
-    required_cluster_selector: ClusterSelector = ClusterSelector()
-
-
-class Placement(_Open):
-    """Open Cluster Management's PlacementSpec. A cluster must satisfy any one of the predicates, if there are any."""
-
-    cluster_sets: tuple[str, ...] = ()
-    number_of_clusters: int | None = Field(default=None, ge=0)
-    predicates: tuple[Predicate, ...] = ()
-
-
-class S3(_Part):
+class S3(Part):
     """A bucket for models."""
 
     bucket_name: str
+    """The bucket's name."""
     region: str = ""
+    """The region it is in."""
     prefix: str = ""
+    """The folder within the bucket."""
 
 
-class Storage(_Part):
+class Storage(Part):
     """Where the model is kept on the hub."""
 
     name: str = ""
+    """The PersistentVolumeClaim's name."""
     type: str = ""
+    """PersistentVolumeClaim or S3Bucket."""
     size: str = ""
+    """How much room there is, as a quantity."""
     path: str = ""
+    """Where the model is, a directory or a file."""
     s3: S3 | None = None
+    """The bucket, if it is one."""
 
 
-class Listener(_Part):
+class Listener(Part):
     """How the server is reached from outside the hub."""
 
     name: str = ""
+    """A name for people."""
     port: int = 8080
+    """The port that is open to the outside."""
     type: str = ""
+    """LoadBalancer, NodePort or Route."""
     ip: str = ""
+    """The node's address, for a NodePort."""
 
 
-class Server(_Part):
+class Server(Part):
     """The hub's side of a run."""
 
     image: str = ""
+    """The image of upstream's server."""
     rounds: int = Field(default=3, ge=1, le=ROUNDS_MAX)
+    """How many training rounds the run has; 3 if nothing is said."""
     min_available_clients: int = Field(default=1, ge=1)
+    """How many clusters must be there to start; 1 if nothing is said."""
     listeners: tuple[Listener, ...] = ()
+    """How clients reach upstream's server."""
     storage: Storage | None = None
+    """Where the model is kept on the hub."""
     superlink: str = "superlink.flower-system:9091"
+    """Upstream's SuperLink: service.namespace:port."""
 
 
-class Client(_Part):
+class Client(Part):
     """The clusters' side of a run."""
 
     image: str = ""
+    """The image that has the user's app."""
     placement: Placement = Placement()
+    """Which clusters may take part: Open Cluster Management's PlacementSpec."""
     supernode: str = "flower-supernode.flower-addon:9094"
+    """Upstream's SuperNode: service.namespace:port."""
+    template: Template = Template()
+    """The collaborator's pod beyond its image."""
 
 
-class StrategySpec(_Part):
+class StrategySpec(Part):
     """Ours: how contributions become the next model. The aggregator's table has the names."""
 
     name: str = "fedavg"
+    """The strategy's name."""
     parameters: dict[str, float] = {}
+    """Its parameters by name; each has a default."""
 
 
-class Stop(_Part):
-    """Ours: the metric that judges models, and when it ends a run before its last round.
-
-    metric: its name, as the app reports it. mode: whether more of it is better, or less.
-    target: the run ends when the metric is that good. patience: it ends after so many training rounds in which the metric did not improve.
-    """
+class Stop(Part):
+    """Ours: the metric that judges models, and when it ends a run before its last round."""
 
     metric: str = Field(min_length=1, max_length=METRIC_CHARACTERS_MAX)
+    """The metric's name, as the app reports it."""
     mode: Literal["max", "min"]
+    """Whether more of it is better, or less."""
     target: float | None = None
+    """The run ends when the metric is that good."""
     patience: int | None = Field(default=None, ge=1, le=ROUNDS_MAX)
+    """The run ends after so many training rounds in which the metric did not improve."""
 
 
-class RoundPolicy(_Part):
+class RoundPolicy(Part):
     """Ours: what a round may take, whom it asks, and when the run has had enough of them.
 
-    deadline_seconds: a round closes then with whoever answered. attempts: how often one training round is tried before the run fails.
-    evaluate: whether every new model is evaluated on the clusters' own data. evaluate_on: on how many of them; else on all.
-    invite: how many clusters a training round asks, drawn anew for each; else all. seed: another one draws other clusters.
-    close_at: a training round closes as soon as so many contributions are in.
-    quorum: how many it needs, at its deadline as at any time; else server.min_available_clients.
-    stop: which metric judges the models, and when it ends the run early. keep: whether the run's model is the last or the best one.
-    weight_max: an answer that claims to count for more is refused.
     What does not go together is refused by the aggregator, which knows what the fields mean.
     """
 
     deadline_seconds: float = Field(default=600, ge=1, le=7 * 24 * 3600)
+    """A round closes then with whoever answered."""
     attempts: int = Field(default=3, ge=1, le=100)
+    """How often one training round is tried before the run fails."""
     evaluate: bool = True
+    """Whether every new model is evaluated on the clusters' own data."""
     evaluate_on: int | None = Field(default=None, ge=1)
+    """On how many clusters a model is evaluated; none: on all."""
     invite: int | None = Field(default=None, ge=1)
+    """How many clusters a training round asks, drawn anew for each; none: all."""
     seed: int = 0
+    """Another one draws other clusters."""
     close_at: int | None = Field(default=None, ge=1)
+    """A training round closes as soon as so many contributions are in."""
     quorum: int | None = Field(default=None, ge=1)
+    """How many contributions a training round needs, at its deadline as at any time; none: server.minAvailableClients."""
+    carry: int = Field(default=0, ge=0, le=CARRY_MAX)
+    """For how many further training rounds an update may still count that was not ready when its round closed."""
     stop: Stop | None = None
+    """Which metric judges the models, and when it ends the run early."""
     keep: Literal["last", "best"] = "last"
+    """Whether the run's model is the last or the best one."""
+    checkpoints: int = Field(default=1, ge=1, le=CHECKPOINTS_MAX)
+    """How many of the last models stay stored, besides the best one by the stop's metric."""
     weight_max: float | None = Field(default=None, gt=0)
+    """An answer that claims to count for more is refused."""
 
 
-class Data(_Part):
-    """Ours: the claims a cluster must advertise to take part.
-
-    `claim` names the one that holds where the data is; the default is `<resource name>.client-data`.
-    """
+class Data(Part):
+    """Ours: the claims a cluster must advertise to take part."""
 
     claim: str = ""
+    """The claim that says where the data is; none: the last one that the placement selects by Exists, else <resource name>.client-data."""
     required_claims: tuple[str, ...] = ()
+    """Other claims that a cluster must advertise."""
 
 
-class Requests(_Part):
-    """What a collaborator needs at least; cores and bytes as Kubernetes quantities."""
-
-    cpu: Quantity = "0"
-    memory: Quantity = "0"
-
-
-class Resources(_Part):
-    """Ours: resources per collaborator."""
-
-    requests: Requests = Requests()
-
-
-class Spec(_Part):
-    """What a run is to do.
-
-    Ours: `weights` overrides the weight of a scoring criterion by its name; `config` is handed to the app as its run configuration.
-    """
+class Spec(Part):
+    """What a run is to do."""
 
     framework: str = "other"
+    """The framework the app is written for."""
     server: Server = Server()
+    """The hub's side of the run."""
     client: Client = Client()
+    """The clusters' side of the run."""
     strategy: StrategySpec = StrategySpec()
+    """How contributions become the next model."""
     rounds: RoundPolicy = RoundPolicy()
+    """What a round may take, whom it asks, and when the run has had enough of them."""
     data: Data = Data()
+    """What a cluster must have to take part."""
     resources: Resources = Resources()
+    """What a collaborator needs of its cluster."""
     weights: dict[str, float] = {}
+    """The weights of scoring criteria, by name, in place of their defaults."""
     config: Configuration = {}
+    """What the app is told besides the model: its run configuration."""
 
 
 def _named(text: str) -> str:
@@ -248,7 +216,7 @@ class Metadata(BaseModel):
     annotations: dict[str, str] = {}
 
 
-class FederatedLearning(_Part):
+class FederatedLearning(Part):
     """One `FederatedLearning` object, without its status."""
 
     api_version: Literal["federation-ai.open-cluster-management.io/v1alpha1"]

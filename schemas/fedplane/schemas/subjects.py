@@ -4,7 +4,10 @@ A cluster may write only under its own name, and read only the models of the run
 Nothing else in the project puts such a subject together or takes one apart.
 """
 
-__all__ = ["bulk_of_round", "model_piece", "parse_work_on", "update_piece", "work_on"]
+__all__ = [
+    "archive_piece", "bulk_of_round", "bulk_of_run", "chunks_of", "layouts_of_models", "model_piece", "parse_work_on", "update_piece",
+    "work_on",
+]  # fmt: skip
 
 
 def update_piece(run: str, round_: int, cluster: str, attempt: str, shard: int | str) -> str:
@@ -15,6 +18,16 @@ def update_piece(run: str, round_: int, cluster: str, attempt: str, shard: int |
 def model_piece(run: str, round_: int, attempt: str, shard: int | str) -> str:
     """Where a replica stores one shard of a model; `shard` may be "layout"."""
     return f"bulk.fed.v1.{run}.{round_}.model.{attempt}.{shard}"
+
+
+def archive_piece(run: str, attempt: str) -> str:
+    """Where a replica stores the facts of a run that leave the log."""
+    return f"bulk.fed.v1.{run}.archive.{attempt}"
+
+
+def layouts_of_models(run: str) -> str:
+    """The first chunk of each of a run's models: what is there tells which models are stored."""
+    return f"bulk.fed.v1.{run}.*.model.*.layout.0"
 
 
 def work_on(what: str, run: str, round_: int, shard: int) -> str:
@@ -31,3 +44,13 @@ def parse_work_on(subject: str) -> tuple[str, str, int, int]:
 def bulk_of_round(run: str, round_: int | str, kind: str = "*") -> str:
     """All bulk data of a round ("*": of any), or only its updates ("update") or its model ("model"): what to purge."""
     return f"bulk.fed.v1.{run}.{round_}.{kind}.>"
+
+
+def bulk_of_run(run: str) -> str:
+    """All bulk data of a run."""
+    return f"bulk.fed.v1.{run}.>"
+
+
+def chunks_of(piece: str) -> str:
+    """All chunks of what is stored under this subject."""
+    return f"{piece}.>"

@@ -94,11 +94,15 @@ class RunView(_Shown):
     `training_rounds` is how many the user wants and `training_rounds_done` how many have a result.
     `round` and `task` are the latest round's. `model` is the latest there is; `metrics` are the run's final ones.
     `phases` says when each phase began. `failure_reason` is one word for a program; `message` is for a person.
+    `name`, `namespace`, `uid` and `generation` are the resource's, as it was when the run was asked for.
+    `wanted` and `eligible` are how many clusters the run needed and how many fitted when it last had to wait.
     """
 
     run: Name
     name: str
     namespace: str
+    uid: str = ""
+    generation: int = 1
     phase: Phase
     message: str
     failure_reason: str = ""
@@ -111,6 +115,8 @@ class RunView(_Shown):
     round: int | None = None
     task: Task | None = None
     rounds: tuple[RoundView, ...] = Field(default=(), max_length=ROUNDS_KEPT_MAX)
+    wanted: int | None = None
+    eligible: int | None = None
     participants: tuple[Chosen, ...] = ()
     refused: tuple[Refused, ...] = ()
     model: Model | None = None

@@ -205,7 +205,10 @@ def test_a_run_fails_when_too_few_usable_clusters_are_left() -> None:
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (contributed(1, "b", layout="c" * 64), "its layout is not the model's: another set of tensors, names, shapes or dtypes"),
+        (
+            contributed(1, "b", layout="blake3:" + "c" * 64),
+            "its layout is not the model's: another set of tensors, names, shapes or dtypes",
+        ),
         (contributed(1, "b", size=208), "it has 208 bytes, and the model has 200"),
         (contributed(1, "b", shards=contributed(1, "b").shards[::-1]), "it is not cut into shards of 80 bytes"),
         (contributed(1, "b", shards=contributed(1, "a").shards), "shard 0 names bytes that are not this cluster's own"),

@@ -18,7 +18,7 @@ LAYOUT = piece("layout", 64, LAYOUT_DIGEST)
 
 
 def model(round_: int) -> Model:
-    return Model(run=RUN, round=round_, bytes=0, layout=LAYOUT, shards=(), digest="d" * 64)
+    return Model(run=RUN, round=round_, bytes=0, layout=LAYOUT, shards=(), digest="blake3:" + "d" * 64)
 
 
 def spec(rounds: int = 10, **policy) -> Spec:

@@ -27,11 +27,11 @@ def layout_of(*tensors: tuple[str, int]) -> Layout:
 
 
 def fold_all(fold: ShardFold, updates: list[bytes]) -> bytes:
+    """Two members at a time, the parts of a chunk from its end."""
     for chunk, (begin, end) in enumerate(fold.chunks):
-        fold.open(chunk)
-        for member, update in enumerate(updates):
-            fold.add(member, memoryview(update)[begin:end])
-        fold.close(chunk)
+        for first in range(0, len(updates), 2):
+            for job in reversed(fold.add(chunk, first, [memoryview(update)[begin:end] for update in updates[first : first + 2]])):
+                job()
     return bytes(fold.out)
 
 

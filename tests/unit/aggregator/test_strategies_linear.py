@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedplane.aggregator.strategies import STRATEGIES, make
-from fedplane.aggregator.strategies.algebra import CannotFold, Coefficients, Member, Strategy, Vector
+from fedplane.aggregator.strategies.algebra import CannotFold, Coefficients, Cohort, Member, Strategy, Vector
 from fedplane.runtime.errors import BadInput
 from fedplane.schemas.resources import StrategySpec
 
@@ -28,9 +28,13 @@ def step(
 ) -> tuple[Vector, tuple[Vector, ...]]:
     """One round as the aggregator does it."""
     differences = updates - model
-    counts = strategy.weigh(members, differences @ differences.T if strategy.compares else None)
+    counts = strategy.weigh(cohort(members, differences @ differences.T if strategy.compares else None))
     proposal = np.array(counts.values) @ updates / counts.divisor + counts.rest * model
     return (proposal, memory) if strategy.advance is None else strategy.advance(model, proposal, memory, training_round)
+
+
+def cohort(members: list[Member], products: Vector | None = None) -> Cohort:
+    return Cohort(tuple(members), len(members), products)
 
 
 def nothing(strategy: Strategy) -> tuple[Vector, ...]:
@@ -135,22 +139,22 @@ ALIKE = told(*[{"num-steps": 7.0, "loss": 0.5}] * 3)
 
 
 def test_clusters_of_as_many_steps_count_as_in_federated_averaging_to_the_bit() -> None:
-    assert STRATEGIES["fednova"]({}).weigh(ALIKE, None) == Coefficients((10, 300, 25), 335)
+    assert STRATEGIES["fednova"]({}).weigh(cohort(ALIKE)) == Coefficients((10, 300, 25), 335)
 
 
 def test_differences_shorter_than_the_norm_count_as_in_federated_averaging_to_the_bit() -> None:
-    assert STRATEGIES["normclip"]({"norm": 2}).weigh(ALIKE, np.diag([0.0, 1.0, 4.0])) == Coefficients((10, 300, 25), 335)
+    assert STRATEGIES["normclip"]({"norm": 2}).weigh(cohort(ALIKE, np.diag([0.0, 1.0, 4.0]))) == Coefficients((10, 300, 25), 335)
 
 
 def test_fairness_of_zero_is_the_plain_mean() -> None:
-    weighed = STRATEGIES["qfedavg"]({"q": 0, "clientLearningRate": 0.5}).weigh(ALIKE, np.eye(3))
+    weighed = STRATEGIES["qfedavg"]({"q": 0, "clientLearningRate": 0.5}).weigh(cohort(ALIKE, np.eye(3)))
 
     assert weighed == Coefficients((2, 2, 2), 6)
 
 
 def test_a_cluster_with_a_higher_loss_counts_more_and_one_with_none_still_counts() -> None:
     members = told({"loss": 0.0}, {"loss": 1.0}, {"loss": 4.0})
-    weighed = STRATEGIES["qfedavg"]({"q": 0.5, "clientLearningRate": 1}).weigh(members, np.eye(3))
+    weighed = STRATEGIES["qfedavg"]({"q": 0.5, "clientLearningRate": 1}).weigh(cohort(members, np.eye(3)))
 
     assert weighed.values == pytest.approx((1e-5, 1, 2), rel=1e-9)
     assert weighed.divisor == pytest.approx(0.5 * (1e5 + 1 + 0.5) + 3.00001, rel=1e-9)
@@ -160,7 +164,7 @@ def test_a_cluster_with_a_higher_loss_counts_more_and_one_with_none_still_counts
 def test_the_loss_is_what_all_report_by_the_first_of_its_names(others) -> None:
     def weighed(name: str, *more: dict[str, float]) -> Coefficients:
         members = told(*({name: loss, **other} for loss, other in zip((1.0, 2.0, 3.0), more or ({},) * 3, strict=True)))
-        return STRATEGIES["qfedavg"]({}).weigh(members, np.eye(3))
+        return STRATEGIES["qfedavg"]({}).weigh(cohort(members, np.eye(3)))
 
     assert weighed("loss", {}, *others) == weighed("train-loss") == weighed("train_loss")
 
@@ -219,7 +223,7 @@ def test_a_parameter_that_makes_no_sense_is_refused_with_what_does(name, paramet
 )
 def test_members_that_do_not_say_enough_are_told_what_to_report(name, parameters, metrics, message) -> None:
     with pytest.raises(CannotFold) as refused:
-        STRATEGIES[name](parameters).weigh(told(*metrics), np.eye(3))
+        STRATEGIES[name](parameters).weigh(cohort(told(*metrics), np.eye(3)))
 
     assert str(refused.value) == message
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedplane.aggregator.strategies import STRATEGIES
-from fedplane.aggregator.strategies.algebra import MEMBERS_COMPARED_MAX, CannotFold, Member, insist_on_few
+from fedplane.aggregator.strategies.algebra import MEMBERS_COMPARED_MAX, CannotFold, Cohort, Member, insist_on_few
 from fedplane.runtime.errors import BadInput
 from fedplane.schemas.envelope import FACT_BYTES_MAX
 from fedplane.schemas.facts import Measured
@@ -22,8 +22,8 @@ def folded(name: str, updates: np.ndarray, model: np.ndarray | None = None, exam
     strategy = STRATEGIES[name](parameters)
     differences = updates - (0 if model is None else model)
     weights = [1.0] * len(updates) if examples is None else examples
-    members = [Member(f"c{index:03}", weight, {}) for index, weight in enumerate(weights)]
-    coefficients = strategy.weigh(members, differences @ differences.T if strategy.compares else None)
+    members = tuple(Member(f"c{index:03}", weight, {}) for index, weight in enumerate(weights))
+    coefficients = strategy.weigh(Cohort(members, len(members), differences @ differences.T if strategy.compares else None))
     if strategy.combine is not None:
         return strategy.combine(updates[[bool(value) for value in coefficients.values]], coefficients)
     return np.array(coefficients.values) @ updates / coefficients.divisor

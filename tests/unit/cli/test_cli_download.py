@@ -52,7 +52,7 @@ async def test_a_damaged_model_leaves_the_old_file_and_nothing_else(tmp_path: Pa
         layout = await bulk.write("model.layout", memoryview(b"no header"), 16)
         model = model.model_copy(update={"layout": layout, "digest": model_digest(layout, model.shards)})
     elif damage == "the digest":
-        model = model.model_copy(update={"digest": "0" * 64})
+        model = model.model_copy(update={"digest": "blake3:" + "0" * 64})
     path = tmp_path / "model.safetensors"
     path.write_text("old")
 

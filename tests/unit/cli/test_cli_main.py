@@ -30,6 +30,7 @@ def test_every_error_that_fedplane_raises_has_an_exit_code_of_the_documentation(
 
     assert {name: code for name, (code, _) in codes.items()} == {
         "BadInput": 2, "BusError": 3, "Unreachable": 3, "BusFull": 3, "Denied": 3, "Corrupt": 3, "AppFailed": 1, "Unavailable": 4,
+        "ApiError": 3, "ApiUnreachable": 3, "ApiDenied": 3, "NotFound": 3, "Conflict": 3, "Invalid": 3,
     }  # fmt: skip
     assert documented == {0, 1, 2, 3, 4, 130}
     assert codes["BadInput"][1] == "error: so"

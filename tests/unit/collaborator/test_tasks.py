@@ -2,26 +2,37 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from fedplane.collaborator.tasks import ENDED_MAX, Collaborator, GiveUp, Question, Questions, Respond, Retire
 from fedplane.runtime.ports import Fence, Recorded
 from fedplane.runtime.replica import Action, Perform, State
-from fedplane.schemas.facts import Cancelled, Closed, Contributed, Declined, Evaluated, Fact, Failed, Invited, Opened, RoundFailed
+from fedplane.schemas.facts import Archived, Cancelled, Closed, Contributed, Declined, Evaluated, Fact, Failed, Invited, Opened, RoundFailed
 from fedplane.schemas.models import Piece, Task
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 DEADLINE = NOW + timedelta(minutes=10)
 CORE = Collaborator("c1")
-LAYOUT = Piece(subject="bulk.fed.v1.r1.0.update.c1.a.layout", bytes=0, chunk_bytes=8, digest="0" * 64)
+LAYOUT = Piece(subject="bulk.fed.v1.r1.0.update.c1.a.layout", bytes=0, chunk_bytes=8, digest="blake3:" + "0" * 64)
+
+ARCHIVED = Archived(run="r1", at=NOW, facts=1, piece=LAYOUT)
 
 
-def invited(round_: int = 0, *, run: str = "r1", cluster: str = "c1") -> Invited:
+def invited(round_: int = 0, *, run: str = "r1", cluster: str = "c1", **more: Any) -> Invited:
     return Invited(
         run=run, round=round_, at=NOW, cluster=cluster, task=Task.TRAIN, training_round=1, framework="other", app="", data="",
         configuration={}, run_configuration={}, deadline=DEADLINE, shard_bytes=8, chunk_bytes=8,
+        **more,
     )  # fmt: skip
+
+
+LATEST = DEADLINE + timedelta(minutes=20)
+
+
+def carriable(round_: int, carries: int | None = None) -> Invited:
+    return invited(round_, carries=carries, carried_until=LATEST)
 
 
 def closed(round_: int = 0, run: str = "r1") -> Closed:
@@ -43,8 +54,8 @@ def decided(*facts: Fact, now: datetime = NOW) -> list[Action]:
     return CORE.decide(heard(facts), now)
 
 
-def nothing_before(round_: int) -> Perform:
-    return Perform(("r1", "before", round_), GiveUp("r1", round_))
+def nothing_before(round_: int, carried: int | None = None) -> Perform:
+    return Perform(("r1", "before", round_, carried), GiveUp("r1", round_, carried))
 
 
 def test_an_invitation_is_to_be_answered_within_the_trace_that_stated_it():
@@ -54,7 +65,7 @@ def test_an_invitation_is_to_be_answered_within_the_trace_that_stated_it():
 def test_invitations_of_several_runs_are_all_to_be_answered():
     keys = [action.key for action in decided(invited(run="r2"), invited(3)) if isinstance(action, Perform)]
 
-    assert keys == [("r1", "before", 3), ("r1", 3), ("r2", "before", 0), ("r2", 0)]
+    assert keys == [("r1", "before", 3, None), ("r1", 3), ("r2", "before", 0, None), ("r2", 0)]
 
 
 def test_an_invitation_of_another_cluster_is_not_ours_to_answer():
@@ -97,7 +108,9 @@ def test_a_later_round_makes_earlier_ones_history():
 
 
 @pytest.mark.parametrize(
-    "end", [Cancelled(run="r1", at=NOW), Failed(run="r1", at=NOW, reason="rounds", message="")], ids=lambda fact: type(fact).__name__
+    "end",
+    [Cancelled(run="r1", at=NOW), Failed(run="r1", at=NOW, reason="rounds", message=""), ARCHIVED],
+    ids=lambda fact: type(fact).__name__,
 )
 def test_an_ended_run_is_retired_and_asks_nothing_any_more(end: Fact):
     assert decided(invited(), end) == decided(end, invited()) == [Perform(("r1", "ended"), Retire("r1"))]
@@ -113,7 +126,42 @@ def test_facts_that_do_not_concern_a_collaborator_change_nothing():
 
 
 def test_what_is_remembered_of_an_answered_round_is_its_number():
-    assert heard([invited(4), contributed(4)]).runs == {"r1": Question(4, settled=True)}
+    assert heard([invited(4), contributed(4)]).runs == {"r1": Question(4, settled=True, asked=4, answered=4)}
+
+
+def test_work_that_may_be_carried_survives_the_end_of_its_round_and_of_rounds_that_do_not_ask_us():
+    assert decided(carriable(1), closed(1)) == [nothing_before(2, carried=1)]
+    assert decided(carriable(1), closed(1), closed(2), RoundFailed(run="r1", round=3, at=NOW, reason="", message="")) == [
+        nothing_before(4, carried=1)
+    ]
+
+
+def test_a_round_that_carries_our_work_is_to_be_answered_and_its_question_is_worth_work_as_well():
+    again = carriable(3, carries=1)
+
+    assert decided(carriable(1), closed(1), again) == [nothing_before(3, carried=1), Perform(("r1", 3), Respond(again, "trace 3"))]
+    assert decided(carriable(1), closed(1), again, closed(3)) == [nothing_before(4, carried=1)]
+
+
+@pytest.mark.parametrize("asked", [carriable(3), invited(3), carriable(3, carries=2)])
+def test_an_invitation_that_does_not_carry_our_work_gives_it_up(asked: Invited):
+    before, *_ = decided(carriable(1), closed(1), asked)
+
+    assert before == nothing_before(3, carried=asked.carries)
+
+
+def test_nothing_is_carried_any_more_when_the_round_that_carries_it_is_answered():
+    assert decided(carriable(1), closed(1), carriable(3, carries=1), contributed(3), closed(3)) == [nothing_before(4)]
+
+
+def test_an_invitation_that_may_be_carried_is_late_only_when_no_round_can_carry_it():
+    late = Declined(
+        run="r1", round=1, cluster="c1", at=LATEST, reason="too-late",
+        message="the deadline was 2026-05-01T12:30:00+00:00; this cluster read the invitation at 2026-05-01T12:30:00+00:00",
+    )  # fmt: skip
+
+    assert decided(carriable(1), now=DEADLINE) == [nothing_before(1), Perform(("r1", 1), Respond(carriable(1), "trace 1"))]
+    assert decided(carriable(1), now=LATEST) == [nothing_before(1), State(late, Fence("fed.v1.run.r1.round.1.closed"))]
 
 
 def test_the_runs_that_ended_last_are_remembered_by_name_only():
@@ -136,5 +184,6 @@ def test_only_what_concerns_this_cluster_or_everyone_is_read():
             "fed.v1.run.*.completed",
             "fed.v1.run.*.failed",
             "fed.v1.run.*.cancelled",
+            "fed.v1.run.*.archived",
         ),
     )

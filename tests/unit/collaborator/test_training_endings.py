@@ -10,9 +10,10 @@ from collaborator_story import NOW, Apps, answer_to, asked_once, collaborating, 
 
 from fedplane.collaborator import transfers
 from fedplane.collaborator.apps import Answer
+from fedplane.collaborator.errands import GRACE_SECONDS
 from fedplane.collaborator.pool import AppPool
 from fedplane.collaborator.tasks import GiveUp, Respond, Retire
-from fedplane.collaborator.training import GRACE_SECONDS, Training
+from fedplane.collaborator.training import Training
 from fedplane.runtime.errors import AppFailed, BusError, BusFull, Denied, Unreachable
 from fedplane.runtime.memory import MemoryBus, MemoryLog
 from fedplane.runtime.ports import Batch, Fence, Stated

@@ -1,5 +1,6 @@
 """What is kept of models, which updates may be sent, and what is said of the others."""
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,10 +9,10 @@ import pytest
 from safetensors.numpy import save
 
 from fedplane.collaborator.transfers import Stored, Update, check_update, fetch, upload
-from fedplane.runtime.errors import AppFailed
+from fedplane.runtime.errors import AppFailed, BusFull
 from fedplane.runtime.memory import MemoryBulk
 from fedplane.schemas.facts import Invited
-from fedplane.schemas.models import Model, Task
+from fedplane.schemas.models import Model, Piece, Task
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 W = np.arange(4, dtype=np.float32)
@@ -80,11 +81,44 @@ async def test_attempts_to_upload_never_mix(model: Path):
     assert not {piece.subject for piece in (first.layout, *first.shards)} & {piece.subject for piece in (second.layout, *second.shards)}
 
 
+class Counting(MemoryBulk):
+    """It has room for some pieces, and knows how many were on their way at a time."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+        self.under_way = self.most = 0
+
+    async def write(self, subject: str, data: memoryview, chunk_bytes: int) -> Piece:
+        self.room -= 1
+        if self.room < 0:
+            raise BusFull("no room")
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await asyncio.sleep(0)
+        self.under_way -= 1
+        return await super().write(subject, data, chunk_bytes)
+
+
+async def test_two_shards_are_on_their_way_at_a_time(model: Path):
+    bulk = Counting(room=4)
+
+    pieces = await stored(bulk, model, 1)
+
+    assert bulk.most == 2
+    assert [piece.subject.rpartition(".")[2] for piece in pieces.shards] == ["0", "1", "2"]
+
+
+async def test_a_shard_that_finds_no_room_is_the_end_of_the_upload(model: Path):
+    with pytest.raises(BusFull, match="no room"):
+        await stored(Counting(room=2), model, 1)
+
+
 async def test_a_model_is_kept_unwritable_until_another_takes_its_place(model: Path, tmp_path: Path):
     bulk, paths = MemoryBulk(), []
     for round_ in (1, 2):
         pieces = await stored(bulk, model, round_)
-        digest = str(round_) * 64
+        digest = "blake3:" + str(round_) * 64
         that = Model(run="r1", round=round_, bytes=20, layout=pieces.layout, shards=pieces.shards, digest=digest)
         paths.append(await fetch(bulk, that, tmp_path / "kept"))
 

@@ -9,14 +9,25 @@ from fedplane.runtime.replica import State
 from fedplane.scheduler.runs import OBJECTIONS_CHARACTERS_MAX, RESOURCES_REMEMBERED_MAX, WAITING_MAX, Scheduler
 from fedplane.schemas import envelope
 from fedplane.schemas.envelope import FACT_BYTES_MAX
-from fedplane.schemas.facts import Advertised, Cancelled, Completed, Failed, Scheduled, Started, Submitted, Waiting, run_level_facts_of
+from fedplane.schemas.facts import (
+    Advertised,
+    Archived,
+    Cancelled,
+    Completed,
+    Failed,
+    Scheduled,
+    Started,
+    Submitted,
+    Waiting,
+    run_level_facts_of,
+)
 from fedplane.schemas.models import Chosen, Model, Piece, Refused
 from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 CORE = Scheduler()
-NOTHING = Piece(subject="bulk.fed.v1.r.1.model.x.0", bytes=0, chunk_bytes=8, digest="0" * 64)
-MODEL = Model(run="r", round=1, bytes=0, layout=NOTHING, shards=(), digest="0" * 64)
+NOTHING = Piece(subject="bulk.fed.v1.r.1.model.x.0", bytes=0, chunk_bytes=8, digest="blake3:" + "0" * 64)
+MODEL = Model(run="r", round=1, bytes=0, layout=NOTHING, shards=(), digest="blake3:" + "0" * 64)
 
 
 def submitted(run="r-1", name="r", **spec):
@@ -220,3 +231,10 @@ def test_a_run_of_more_clusters_than_a_message_can_name_fails_with_what_to_do():
         "1000 clusters can take part, and what is to be said of them exceeds a fact's 900000 bytes; "
         "limit them by spec.client.placement.numberOfClusters",
     )
+
+
+def test_a_run_whose_facts_are_being_purged_while_they_are_read_is_not_placed():
+    left = told(advertised("a"), submitted(), Archived(at=NOON, run="r-1", facts=9, piece=NOTHING))
+    placed = told(advertised("a"), submitted(), scheduled("r-1", "a"), Archived(at=NOON, run="r-1", facts=9, piece=NOTHING))
+
+    assert (CORE.decide(left, NOON), placed.placed) == ((), {})

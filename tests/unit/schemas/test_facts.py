@@ -34,7 +34,7 @@ def test_no_two_facts_share_a_type_or_a_subject() -> None:
 def test_a_fact_says_what_it_is_and_who_says_it(fact: type[Fact]) -> None:
     assert fact.__dict__["__doc__"].rstrip().endswith(".")
     assert re.fullmatch(r"io\.fedplane\.(run|round|fleet)\.[a-z]+\.v\d+", fact.type)
-    assert set(fact.__dict__["said_by"].split(", ")) <= {"cli", "scheduler", "aggregator", "collaborator", "timer"}
+    assert set(fact.__dict__["said_by"].split(", ")) <= {"cli", "scheduler", "aggregator", "status", "collaborator", "timer"}
 
 
 @every_fact
@@ -122,6 +122,15 @@ def test_all_bulk_data_of_a_round_is_matched_by_its_pattern() -> None:
     assert matches(subjects.bulk_of_round("r", 3), update) and matches(subjects.bulk_of_round("r", 3), model)
     assert matches(subjects.bulk_of_round("r", 3, "update"), update) and not matches(subjects.bulk_of_round("r", 3, "update"), model)
     assert not matches(subjects.bulk_of_round("r", 3), subjects.update_piece("r", 33, "c", "a1", 0))
+
+
+def test_an_archive_is_bulk_data_of_its_run_and_of_no_round() -> None:
+    archive = subjects.archive_piece("r", "a1")
+
+    assert matches(subjects.bulk_of_run("r"), f"{archive}.0") and matches(subjects.chunks_of(archive), f"{archive}.0")
+    assert not matches(subjects.bulk_of_round("r", "*", "update"), f"{archive}.0")
+    assert not matches(subjects.bulk_of_round("r", "*", "model"), f"{archive}.0")
+    assert not matches(subjects.bulk_of_run("r"), subjects.archive_piece("rr", "a1"))
 
 
 def test_a_fold_task_is_read_as_it_was_written() -> None:

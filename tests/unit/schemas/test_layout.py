@@ -70,19 +70,25 @@ def test_whatever_safetensors_writes_is_accepted(tensors: dict[str, tuple[str, l
     assert all(tensor.begin % ITEM_BYTES[tensor.dtype] == 0 for tensor in layout.tensors)
 
 
-@given(tensors_of_any_kind, st.integers(1, 8).map(lambda items: items * ALIGNMENT_BYTES))
-def test_the_runs_of_the_shards_cover_the_buffer_and_cut_no_element(tensors: dict[str, tuple[str, list[int]]], shard_bytes: int) -> None:
-    layout = parse_header(saved(tensors)[0])
-    dtypes = [tensor.dtype for tensor in layout.tensors for _ in range(tensor.begin, tensor.end)]
+@given(tensors_of_any_kind, st.integers(1, 8).map(lambda items: items * ALIGNMENT_BYTES), st.lists(st.sampled_from("0ab"), unique=True))
+def test_the_runs_of_the_shards_cover_the_buffer_and_cut_no_element(
+    tensors: dict[str, tuple[str, list[int]]], shard_bytes: int, prefixes: list[str]
+) -> None:
+    layout = parse_header(saved({**tensors, "a": ("F32", [3]), "b": ("F32", [1])})[0])
+    kinds = [
+        (tensor.dtype, tensor.name[:1] if tensor.name[:1] in prefixes else "")
+        for tensor in layout.tensors
+        for _ in range(tensor.begin, tensor.end)
+    ]
 
-    covered: list[str] = []
+    covered: list[tuple[str, str]] = []
     for begin, end in cut(layout.bytes, shard_bytes):
-        runs = list(layout.runs(begin, end))
-        assert all(before.end == after.begin and before.dtype != after.dtype for before, after in pairwise(runs))
+        runs = list(layout.runs(begin, end, prefixes))
+        assert all(one.end == next_.begin and (one.dtype, one.prefix) != (next_.dtype, next_.prefix) for one, next_ in pairwise(runs))
         assert all((run.end - run.begin) % ITEM_BYTES[run.dtype] == 0 < run.end - run.begin for run in runs)
-        covered += [run.dtype for run in runs for _ in range(run.begin, run.end)]
+        covered += [(run.dtype, run.prefix) for run in runs for _ in range(run.begin, run.end)]
 
-    assert covered == dtypes
+    assert covered == kinds
 
 
 def test_a_layout_by_example() -> None:
@@ -97,6 +103,13 @@ def test_a_layout_by_example() -> None:
     assert list(layout.runs(0, 36)) == [Run("I64", 0, 8), Run("F32", 8, 36)]
     assert list(layout.runs(16, 24)) == [Run("F32", 0, 8)]
     assert list(layout.runs(36, 36)) == []
+
+
+def test_runs_are_cut_where_a_prefix_begins_and_ends() -> None:
+    layout = parse_header(saved({"a": ("F32", [1]), "c.a": ("F32", [1]), "c.b": ("F32", [1]), "d": ("F32", [1])})[0])
+
+    assert list(layout.runs(0, 16, ["c."])) == [Run("F32", 0, 4), Run("F32", 4, 12, "c."), Run("F32", 12, 16)]
+    assert list(layout.runs(8, 16, ["c."])) == [Run("F32", 0, 4, "c."), Run("F32", 4, 8)]
 
 
 def test_without_a_said_order_the_apps_order_is_that_of_the_buffer() -> None:

@@ -96,12 +96,14 @@ def test_what_is_left_out_has_upstreams_defaults_and_ours() -> None:
             "framework": "other",
             "server": {"image": "", "rounds": 3, "minAvailableClients": 1, "listeners": [], "superlink": "superlink.flower-system:9091"},
             "client": {
-                "image": "", "placement": {"clusterSets": [], "predicates": []}, "supernode": "flower-supernode.flower-addon:9094",
+                "image": "", "placement": {"clusterSets": [], "predicates": [], "tolerations": []},
+                "supernode": "flower-supernode.flower-addon:9094",
+                "template": {"env": [], "imagePullSecrets": [], "perCluster": {}},
             },
             "strategy": {"name": "fedavg", "parameters": {}},
-            "rounds": {"deadlineSeconds": 600.0, "attempts": 3, "evaluate": True, "seed": 0, "keep": "last"},
+            "rounds": {"deadlineSeconds": 600.0, "attempts": 3, "evaluate": True, "seed": 0, "carry": 0, "keep": "last", "checkpoints": 1},
             "data": {"claim": "", "requiredClaims": []},
-            "resources": {"requests": {"cpu": "0", "memory": "0"}},
+            "resources": {"requests": {"cpu": "0", "memory": "0"}, "limits": {}},
             "weights": {},
             "config": {},
         },
@@ -115,6 +117,18 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "a word for a number": (
         {"server": {"rounds": "many"}},
         "spec.server.rounds: Input should be a valid integer, unable to parse string as an integer (got 'many')",
+    ),
+    "a quantity below nothing": (
+        {"resources": {"requests": {"nvidia.com/gpu": "-1"}}},
+        "spec.resources.requests.nvidia.com/gpu: '-1' is less than nothing (got '-1')",
+    ),
+    "a limit below the request": (
+        {"resources": {"requests": {"memory": "8Gi"}, "limits": {"cpu": 1, "memory": "1Gi"}}},
+        "spec.resources: the limit of memory is 1Gi and the request 8Gi; a limit is at least the request",
+    ),
+    "a mount that is no path": (
+        {"client": {"template": {"data": {"mountPath": "data"}}}},
+        "spec.client.template.data.mountPath: String should match pattern '^/' (got 'data')",
     ),
     "a quantity that is none": (
         {"resources": {"requests": {"cpu": "two"}}},
@@ -142,6 +156,17 @@ def test_a_refusal_says_where_and_what(spec: dict[str, Any], explanation: str) -
     assert refusal(spec) == explanation
 
 
+def test_resources_are_asked_for_by_the_names_that_nodes_give_them() -> None:
+    asked = resource({"resources": {"requests": {"cpu": 2, "nvidia.com/gpu": "1"}, "limits": {"nvidia.com/gpu": 1}}}).spec.resources
+
+    assert asked.requests.by_name == {"cpu": "2", "memory": "0", "nvidia.com/gpu": "1"}
+    assert asked.limits == {"nvidia.com/gpu": "1"}
+    many = {f"example.com/{number}": 1 for number in range(40)}
+    assert refusal({"resources": {"requests": many}}) == (
+        "spec.resources: 42 kinds of resources are requested, and a collaborator may ask for 32"
+    )
+
+
 def test_every_mistake_is_told_at_once() -> None:
     assert refusal({"server": {"rounds": 0}, "clients": {}}).splitlines() == [
         "spec.server.rounds: Input should be greater than or equal to 1 (got 0)",
@@ -166,11 +191,11 @@ def test_a_name_that_kubernetes_would_refuse_is_refused(name: str) -> None:
 
 
 def test_a_later_placement_api_is_passed_on_as_it_is() -> None:
-    placement = {"tolerations": [{"key": "gpu", "operator": "Exists"}], "decisionStrategy": {"groupStrategy": {}}}
+    placement = {"sortBy": "Score", "tolerations": [{"key": "gpu", "until": "noon"}], "decisionStrategy": {"groupStrategy": {"later": 1}}}
 
     kept = resource({"client": {"placement": placement}}).spec.client.placement
 
-    assert kept.model_dump(by_alias=True, exclude_unset=True) == placement
+    assert kept.model_dump(mode="json", by_alias=True, exclude_unset=True) == placement
 
 
 def test_a_field_of_a_later_version_is_ignored_when_it_comes_from_the_log() -> None:

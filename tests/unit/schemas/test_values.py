@@ -1,11 +1,11 @@
 """The values inside facts."""
 
-import hashlib
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from fedplane.schemas.digests import digest
 from fedplane.schemas.models import (
     METRICS_MAX,
     Chosen,
@@ -21,7 +21,7 @@ from fedplane.schemas.models import (
     model_digest,
 )  # fmt: skip
 
-DIGEST = "0" * 64
+DIGEST = "blake3:" + "0" * 64
 
 
 def piece(size: int, chunk_bytes: int = 8, digest: str = DIGEST) -> Piece:
@@ -35,7 +35,17 @@ def test_a_piece_has_as_many_chunks_as_its_bytes_need(size: int, chunks: int) ->
 
 @pytest.mark.parametrize(
     "fields",
-    [{"bytes": -1}, {"chunk_bytes": 0}, {"digest": "0" * 63}, {"digest": "G" * 64}, {"digest": "A" * 64}, {"digest": DIGEST + "\n"}],
+    [
+        {"bytes": -1},
+        {"chunk_bytes": 0},
+        {"digest": "0" * 64},
+        {"digest": "sha256:" + "0" * 64},
+        {"digest": DIGEST[:-1]},
+        {"digest": DIGEST[:-1] + "G"},
+        {"digest": DIGEST[:-1] + "A"},
+        {"digest": DIGEST + "\n"},
+        {"digest": " " + DIGEST},
+    ],
 )
 def test_a_piece_that_cannot_be_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
@@ -43,9 +53,9 @@ def test_a_piece_that_cannot_be_is_refused(fields: dict[str, object]) -> None:
 
 
 def test_a_models_digest_names_its_parts_and_their_order() -> None:
-    layout, first, second = (piece(8, digest=hashlib.sha256(text).hexdigest()) for text in (b"layout", b"first", b"second"))
+    layout, first, second = (piece(8, digest=digest(text)) for text in (b"layout", b"first", b"second"))
 
-    expected = hashlib.sha256(b"".join(hashlib.sha256(text).digest() for text in (b"layout", b"first", b"second"))).hexdigest()
+    expected = digest(b"".join(bytes.fromhex(part.digest.removeprefix("blake3:")) for part in (layout, first, second)))
     assert model_digest(layout, (first, second)) == expected
     assert model_digest(layout, (second, first)) != expected
 
@@ -80,8 +90,8 @@ def test_values_are_immutable_and_let_later_versions_add_fields(value: type[Base
     assert value.model_config["extra"] == "ignore"
 
 
-def test_a_score_of_a_criterion_is_between_0_and_1() -> None:
-    for score in (-0.1, 1.1):
+def test_a_score_of_a_criterion_is_between_minus_100_and_100() -> None:
+    for score in (-100.1, 100.1):
         with pytest.raises(ValidationError):
             Term(criterion="cpu", score=score, weight=1)
 

@@ -13,7 +13,7 @@ from fedplane.status.phases import Phases, Runs, ShowRun
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RUN = "mnist-0a1b2c3d"
-PIECE = Piece(subject="bulk.layout", bytes=8, chunk_bytes=8, digest="0" * 64)
+PIECE = Piece(subject="bulk.layout", bytes=8, chunk_bytes=8, digest="blake3:" + "0" * 64)
 
 
 def at(second: int) -> datetime:
@@ -21,7 +21,7 @@ def at(second: int) -> datetime:
 
 
 def model(round_: int) -> Model:
-    return Model(run=RUN, round=round_, bytes=8, layout=PIECE, shards=(PIECE,), digest="1" * 64)
+    return Model(run=RUN, round=round_, bytes=8, layout=PIECE, shards=(PIECE,), digest="blake3:" + "1" * 64)
 
 
 def submitted(second: int = 0, run: str = RUN, rounds: int = 2) -> facts.Submitted:
@@ -292,3 +292,10 @@ def test_every_version_of_a_view_is_to_be_shown_under_a_key_of_its_own() -> None
     state = told(submitted(), scheduled(1), facts.Expired(at=at(2), run=RUN, round=0))
 
     assert Phases(100).decide(state, NOON) == [Perform((RUN, 2), ShowRun(state[RUN]))]
+
+
+def test_an_archived_run_is_forgotten_here_since_its_view_stays_where_it_was_shown() -> None:
+    archived = facts.Archived(at=at(9), run=RUN, facts=3, piece=PIECE)
+
+    assert told(submitted(), scheduled(1), failed(2), submitted(run="other-1"), archived).keys() == {"other-1"}
+    assert told(archived) == {}

@@ -4,7 +4,7 @@
 A large upload must not make a fact wait.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -31,6 +31,7 @@ class NatsBus:
     work: NatsWork
     bulk: NatsBulk
     views: NatsViews
+    is_connected: Callable[[], bool]
 
 
 @asynccontextmanager
@@ -48,7 +49,7 @@ async def open_bus(
         jetstream = connection.jetstream()
         await (declare(jetstream, limits) if limits else declared(jetstream, patience))
         log = NatsLog(connection, source)
-        yield NatsBus(log, NatsTimers(connection, log), NatsWork(connection), bulk, NatsViews(connection))
+        yield NatsBus(log, NatsTimers(connection, log), NatsWork(connection), bulk, NatsViews(connection), lambda: connection.is_connected)
     finally:
         await bulk.close()
         await close(connection)

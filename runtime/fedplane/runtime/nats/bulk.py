@@ -7,7 +7,6 @@ That needs no consumer, survives restarts of the server, can be permitted per su
 """
 
 import asyncio
-import hashlib
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -22,6 +21,7 @@ from nats.aio.client import Client
 from fedplane.runtime.errors import Corrupt, Unreachable
 from fedplane.runtime.nats.connection import BULK_PENDING_BYTES, Patience, close, connect, door
 from fedplane.runtime.nats.streams import BULK
+from fedplane.schemas.digests import Hashing
 from fedplane.schemas.models import Piece
 
 __all__ = ["NatsBulk"]
@@ -29,7 +29,7 @@ __all__ = ["NatsBulk"]
 T = TypeVar("T")
 
 WRITE_WINDOW_CHUNKS = 16
-"""16 chunks of 1 MB cover 200 MB/s at a round trip of 50 ms (measured); more only fills buffers."""
+"""16 chunks of 1 MB cover 200 MB/s at a round trip of 50 ms (measured); more only fills buffers. All writers of a connection share them."""
 
 READ_WINDOW_CHUNKS = 8
 
@@ -44,6 +44,9 @@ CHUNK_SECONDS = 60.0
 
 CHUNK_ATTEMPTS_MAX = 6
 """A chunk is asked for again when its time is up, or at once when the connection was made anew: then no answer can come any more."""
+
+PURGE_SECONDS = 60.0
+"""How long a purge may take. The server looks at every message that it removes: 4 GB took it more than five seconds (measured)."""
 
 LOST_SECONDS = 0.25
 """How often to look whether the connection was made anew."""
@@ -66,21 +69,22 @@ class NatsBulk:
         self._connecting = asyncio.Lock()
         self._senders = WRITE_WINDOW_CHUNKS
         self._asking = asyncio.Semaphore(READ_CHUNKS_MAX)
+        self._storing = asyncio.Semaphore(WRITE_WINDOW_CHUNKS)
 
     async def write(self, subject: str, data: memoryview, chunk_bytes: int) -> Piece:
         """See `Bulk.write`."""
-        upload = _Upload(await self._connected(), subject, data, chunk_bytes, self._senders)
-        digest = hashlib.sha256()
-        hashing = asyncio.to_thread(digest.update, data)  # it takes half as long as sending, and nothing waits for it until the end
-        await _all_or_first_failure([hashing, *upload.senders()])
+        upload = _Upload(await self._connected(), subject, data, chunk_bytes, self._senders, self._storing)
+        hashing = Hashing()
+        hashed = asyncio.to_thread(hashing.update, data)  # a shard takes milliseconds, in which chunks should go on
+        await _all_or_first_failure([hashed, *upload.senders()])
         if upload.given_up:
             structlog.get_logger().info("the server is slower than its writers; sending less at a time", subject=subject)
         self._senders = min(max(1, self._senders - upload.given_up) + 1, WRITE_WINDOW_CHUNKS)
-        return Piece(subject=subject, bytes=len(data), chunk_bytes=chunk_bytes, digest=digest.hexdigest())
+        return Piece(subject=subject, bytes=len(data), chunk_bytes=chunk_bytes, digest=hashing.digest)
 
     async def read(self, piece: Piece) -> AsyncIterator[tuple[int, memoryview]]:
         """See `Bulk.read`."""
-        digest = hashlib.sha256()
+        hashing = Hashing()
         coming: dict[int, asyncio.Task[memoryview]] = {}
         try:
             for chunk in range(piece.chunks):
@@ -88,13 +92,13 @@ class NatsBulk:
                     if ahead not in coming:
                         coming[ahead] = asyncio.create_task(self.chunk(piece, ahead))
                 part = await coming[chunk]
-                digest.update(part)
+                hashing.update(part)
                 yield chunk * piece.chunk_bytes, part
                 del coming[chunk]  # only now: until the reader is done with it, it counts as being in the window
         finally:
             for task in coming.values():
                 task.cancel()
-        if digest.hexdigest() != piece.digest:
+        if hashing.digest != piece.digest:
             raise Corrupt(f"the bytes of {piece.subject} are not those that were stored")
 
     async def chunk(self, piece: Piece, index: int) -> memoryview:
@@ -105,7 +109,13 @@ class NatsBulk:
     async def purge(self, pattern: str) -> None:
         """See `Bulk.purge`."""
         with door(f"purge {pattern}"):
-            await (await self._connected()).jetstream().purge_stream(BULK, subject=pattern)
+            await (await self._connected()).jetstream(timeout=PURGE_SECONDS).purge_stream(BULK, subject=pattern)
+
+    async def stored(self, pattern: str) -> frozenset[str]:
+        """See `Bulk.stored`. The server names up to 100,000 subjects in one answer."""
+        with door(f"look for {pattern}"):
+            info = await (await self._connected()).jetstream().stream_info(BULK, subjects_filter=pattern)
+        return frozenset(info.state.subjects or {})
 
     async def close(self) -> None:
         """End the connection, if there is one."""
@@ -140,8 +150,11 @@ class _Upload:
     So writers slow down to what the server can store, however many there are.
     """
 
-    def __init__(self, connection: Client, subject: str, data: memoryview, chunk_bytes: int, senders: int) -> None:
+    def __init__(
+        self, connection: Client, subject: str, data: memoryview, chunk_bytes: int, senders: int, storing: asyncio.Semaphore
+    ) -> None:
         self.given_up = 0
+        self._storing = storing
         self._connection, self._subject, self._data, self._chunk_bytes = connection, subject, data, chunk_bytes
         self._left = deque(range(0, len(data), chunk_bytes))
         self._sending = min(senders, len(self._left))
@@ -156,7 +169,7 @@ class _Upload:
         while self._left:
             begin = self._left.popleft()
             try:
-                await _put(self._connection, f"{self._subject}.{begin // self._chunk_bytes}", self._data[begin : begin + self._chunk_bytes])
+                await self._put(begin)
                 refusals = 0
             except _Refused as error:
                 self._left.appendleft(begin)
@@ -168,6 +181,11 @@ class _Upload:
                     raise Unreachable(f"could not store {self._subject}: {error}, and so {refusals} times in a row") from error
                 await asyncio.sleep(min(0.05 * 2**refusals, REFUSED_SECONDS_MAX) * random.uniform(0.5, 1))
         self._sending -= 1
+
+    async def _put(self, begin: int) -> None:
+        async with self._storing:
+            subject = f"{self._subject}.{begin // self._chunk_bytes}"
+            await _put(self._connection, subject, self._data[begin : begin + self._chunk_bytes])
 
 
 async def _put(connection: Client, subject: str, chunk: memoryview) -> None:

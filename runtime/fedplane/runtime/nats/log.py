@@ -14,12 +14,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from fedplane.runtime.errors import BusFull, Corrupt, Unreachable
+from fedplane.runtime.headroom import check_room
 from fedplane.runtime.nats.connection import NO_ROOM, door
 from fedplane.runtime.nats.pull import pull
-from fedplane.runtime.nats.streams import STATED, stream_of
-from fedplane.runtime.ports import Batch, Fence, Recorded, Stated
+from fedplane.runtime.nats.streams import LOG, STATED, stream_of
+from fedplane.runtime.ports import Batch, Fence, Recorded, Stated, Usage
 from fedplane.schemas import envelope
-from fedplane.schemas.facts import Fact
+from fedplane.schemas.facts import Fact, Submitted
 
 __all__ = ["NatsLog"]
 
@@ -56,6 +57,11 @@ class NatsLog:
     async def state(self, fact: Fact, *, fence: Fence | None = None, traceparent: str | None = None) -> Stated:
         """See `Log.state`."""
         wire = envelope.write(fact, self.source, traceparent)
+        if isinstance(fact, Submitted):
+            held = await self.read(wire.subject)
+            if held is not None:
+                return Stated(held, held.id == wire.id)
+            check_room(fact, await self.usage())
         headers = dict(wire.headers)
         if fence is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(fence.sequence)
@@ -87,7 +93,7 @@ class NatsLog:
             return Stated(held, held.id == wire.id)
         if isinstance(failure, nats.js.errors.APIError) and failure.err_code != IN_FLIGHT:
             if failure.err_code in NO_ROOM:
-                raise BusFull(f"could not state {wire.subject}: the log is full; purge ended runs or raise its limit") from failure
+                raise BusFull(f"could not state {wire.subject}: the log is full; raise the limit of the stream LOG") from failure
             return Stated(None, False)
         raise Unreachable(f"could not state {wire.subject}: no answer after {ATTEMPTS_MAX} attempts") from failure
 
@@ -97,7 +103,7 @@ class NatsLog:
         async for pulled in pull(self._connection, stream, [STATED + pattern for pattern in patterns], after):
             records = tuple(record for message in pulled.messages if (record := self._recorded(message)))
             last = pulled.messages[-1].metadata.sequence.stream if pulled.messages else 0
-            yield Batch(records, live=pulled.pending == 0, sequence=last)
+            yield Batch(records, live=pulled.pending == 0, sequence=last, skipped=len(pulled.messages) - len(records))
 
     async def read(self, subject: str) -> Recorded | None:
         """See `Log.read`."""
@@ -112,6 +118,18 @@ class NatsLog:
         except envelope.Unreadable as error:
             raise Corrupt(f"the register {subject} is taken by what is no fact: {error}") from error
         return _with_headers(fact, message.seq or 0, headers)
+
+    async def purge(self, pattern: str, before: int | None = None) -> None:
+        """See `Log.purge`."""
+        with door(f"purge {pattern}"):
+            await self._jetstream.purge_stream(stream_of(pattern), seq=before, subject=STATED + pattern)
+
+    async def usage(self) -> Usage:
+        """See `Log.usage`."""
+        with door("ask how full the log is"):
+            info = await self._jetstream.stream_info(LOG)
+        limit = info.config.max_bytes or 0
+        return Usage(info.state.bytes, limit if limit > 0 else None)
 
     def _recorded(self, message: Msg) -> Recorded | None:
         headers = message.headers or {}

@@ -74,7 +74,7 @@ async def pull(connection: Client, stream: str, filters: list[str], after: int, 
         try:
             async for pulled in _one_consumer(connection, stream, filters, at, last_only and first):
                 at = pulled.messages[-1].metadata.sequence.stream if pulled.messages else at
-                if pulled.messages or first:
+                if pulled.messages or first or pulled.pending == 0:
                     first = False
                     yield pulled
         except (_Stale, BusError) as error:
@@ -99,8 +99,8 @@ async def _one_consumer(connection: Client, stream: str, filters: list[str], aft
         inbox = connection.new_inbox()
         subscription = await connection.subscribe(inbox)
     try:
-        yield Pulled([], consumer.num_pending or 0)
-        expected, owed = 1, 0
+        pending, expected, owed = consumer.num_pending or 0, 1, 0
+        yield Pulled([], pending)
         while True:
             if owed <= 0:
                 await _ask(connection, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer.name}", inbox)
@@ -109,9 +109,13 @@ async def _one_consumer(connection: Client, stream: str, filters: list[str], aft
             gapless = [message for number, message in enumerate(messages, expected) if message.metadata.sequence.consumer == number]
             expected += len(gapless)
             if gapless:
-                yield Pulled(gapless, gapless[-1].metadata.num_pending)
-            if len(gapless) < len(messages) or delivered >= expected:
+                pending = gapless[-1].metadata.num_pending
+                yield Pulled(gapless, pending)
+            if len(gapless) < len(messages) or (delivered or 0) >= expected:
                 raise _Stale(f"message {expected} of the consumer was lost on its way")
+            if pending and delivered is not None and not messages:  # the server is idle: what was to come has been purged
+                pending = 0
+                yield Pulled([], pending)
     finally:
         await forget(connection, subscription)
 
@@ -127,13 +131,14 @@ async def _ask(connection: Client, subject: str, inbox: str) -> None:
         await connection.publish(subject, json.dumps(request).encode(), reply=inbox)
 
 
-async def _take(subscription: Subscription, owed: int) -> tuple[list[Msg], int, int]:
+async def _take(subscription: Subscription, owed: int) -> tuple[list[Msg], int, int | None]:
     """Everything that has arrived, at least one message or one word of the server's.
 
-    Also how many messages the server still owes, and how many it says it has delivered in all; 0 if it says nothing.
+    Also how many messages the server still owes, and how many it says it has delivered in all; None if it says nothing.
+    It says so when a second has passed in which there was nothing to deliver.
     """
     messages: list[Msg] = []
-    delivered = 0
+    delivered = None
     try:
         arrived = [await subscription.next_msg(timeout=SILENCE_SECONDS)]
         while subscription.pending_msgs and len(arrived) < BATCH_MESSAGES_MAX:

@@ -79,6 +79,11 @@ class NatsViews:
                     seen = view.sequence
                     yield view
 
+    async def remove(self, key: str) -> None:
+        """See `Views.remove`."""
+        with door(f"remove the view of {key}"):
+            await self._jetstream.purge_stream(VIEWS, subject=PREFIX + key)
+
     async def _read(self, key: str) -> tuple[Viewed | None, int]:
         try:
             message = await self._jetstream.get_msg(VIEWS, subject=PREFIX + key)

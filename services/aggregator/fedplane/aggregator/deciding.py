@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from fedplane.aggregator import strategies
+from fedplane.aggregator.carrying import carried_until
 from fedplane.aggregator.rounds import Phase, Round, weighted_mean
 from fedplane.runtime.ports import Fence
 from fedplane.runtime.replica import Action, Offer, Remind, State
@@ -62,6 +63,7 @@ def _invite(
                     run_configuration=resource.spec.config,
                     deadline=asked.deadline, shard_bytes=asked.shard_bytes, chunk_bytes=asked.chunk_bytes,
                     position=order.index(cluster), clusters=len(order), model=asked.model,
+                    carries=asked.carried.get(cluster), carried_until=carried_until(asked, resource.spec.rounds),
                 )
             )  # fmt: skip
     if state.phase is Phase.COLLECTING:

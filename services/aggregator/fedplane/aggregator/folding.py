@@ -7,16 +7,21 @@ Leases, tries and failures are the business of `working`.
 
 import asyncio
 import secrets
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 
-from fedplane.aggregator import strategies
+from fedplane.aggregator import carrying, strategies
 from fedplane.aggregator.reading import Damaged, SideBySide, whole
+from fedplane.aggregator.rebasing import Rebasing, bases_of
 from fedplane.aggregator.rounds import Round
 from fedplane.aggregator.runs import Run
 from fedplane.aggregator.shards import NotFinite, ShardFold, float_elements, is_finite, products
-from fedplane.aggregator.strategies.algebra import CannotFold, Coefficients, Member, Strategy, Vector, insist_on_few
+from fedplane.aggregator.strategies.algebra import CannotFold, Coefficients, Cohort, Member, Strategy, Vector, insist_on_few
+from fedplane.aggregator.team import Job, Team
 from fedplane.runtime.errors import Corrupt
 from fedplane.runtime.ports import Bulk
 from fedplane.schemas.facts import Contributed, Folded, Measured
@@ -44,7 +49,7 @@ def strategy_of(run: Run, state: Round) -> Strategy:
     return strategies.make(INITIALIZATION if state.opened.task is Task.INITIALIZE else run.submitted.resource.spec.strategy)
 
 
-async def measure(bulk: Bulk, state: Round, shard: int, now: datetime) -> Measured:
+async def measure(bulk: Bulk, team: Team, run: Run, state: Round, shard: int, now: datetime) -> Measured:
     """Compare the members' updates in one shard."""
     asked, members = state.opened, state.members
     assert asked.model is not None, "only what clusters trained is compared, and they trained a model"
@@ -57,18 +62,20 @@ async def measure(bulk: Bulk, state: Round, shard: int, now: datetime) -> Measur
     model = memoryview(await whole(bulk, asked.model.shards[shard]))
     side = SideBySide(bulk, [member.shards[shard] for member in members])
     parts = cut(end - begin, members[0].shards[shard].chunk_bytes)
-    result, row = np.zeros((len(members), len(members))), []
+    result, row = np.zeros((len(members), len(members))), list[memoryview]()
     try:
-        async for chunk, index, data in side.chunks():
-            await asyncio.to_thread(side.hash, index, data)
-            row.append(data)
-            if index == len(members) - 1:
+        rebasing = Rebasing(bulk, team, bases_of(members, asked, run.outstanding, shard), layout, (begin, end), model)
+        async for chunk, first, arrived in side.chunks():
+            await asyncio.to_thread(team.do, _hashing(side, first, arrived))
+            row += await rebasing.moved(chunk, first, arrived)
+            if len(row) == len(members):
                 low, high = parts[chunk]
                 part = (begin + low, begin + high)
                 result += await asyncio.to_thread(products, layout, part, tuple(row), model[low:high])
                 _insist_on_finite(np.diag(result), members)
                 row = []
         side.check()
+        rebasing.check()
     except Damaged as error:
         raise Unusable(members[error.index].cluster, str(error)) from error
     upper = result[np.triu_indices(len(members))]
@@ -78,24 +85,27 @@ async def measure(bulk: Bulk, state: Round, shard: int, now: datetime) -> Measur
     )  # fmt: skip
 
 
-async def fold(bulk: Bulk, run: Run, state: Round, shard: int, now: datetime) -> Folded:
+async def fold(bulk: Bulk, team: Team, run: Run, state: Round, shard: int, now: datetime) -> Folded:
     """Fold the members' updates in one shard, and store the result."""
     asked, strategy = state.opened, strategy_of(run, state)
-    coefficients = _coefficients(strategy, state)
-    counting = [index for index, value in enumerate(coefficients.values) if value]
+    coefficients = _coefficients(strategy, run, state)
+    counting = [index for index in range(len(state.members)) if any(group.values[index] for group in coefficients.values())]
     members = [state.members[index] for index in counting]
     header, layout = await _layout(bulk, state)
+    _insist_on_prefixes(run.submitted.resource.spec.strategy, layout)
     span = cut(layout.bytes, asked.shard_bytes)[shard]
+    bases = _bases(members, run, state, shard)
     model = memory = None
-    if asked.model is not None and (strategy.advance is not None or coefficients.rest):
+    if asked.model is not None and (strategy.advance is not None or bases or any(group.rest for group in coefficients.values())):
         model = memoryview(await whole(bulk, asked.model.shards[shard]))
         memory = await _memory(bulk, strategy, asked.model.memory, shard, float_elements(layout, span))
-    values = Coefficients(tuple(coefficients.values[index] for index in counting), coefficients.divisor, coefficients.rest)
+    of = {prefix: replace(group, values=tuple(group.values[index] for index in counting)) for prefix, group in coefficients.items()}
     folding = ShardFold(
-        strategy, values, layout, span, members[0].shards[shard].chunk_bytes,
-        training_round=asked.training_round, model=model, memory=memory,
+        strategy, of.pop(""), layout, span, members[0].shards[shard].chunk_bytes,
+        apart=of, training_round=asked.training_round, model=model, memory=memory,
     )  # fmt: skip
-    await _fold_chunks(bulk, folding, members, shard, layout, span)
+    rebasing = partial(Rebasing, bulk, team, bases, layout, span, model)
+    await _fold_chunks(bulk, team, folding, members, rebasing, shard, layout, span)
     attempt = secrets.token_hex(8)
 
     async def store(what: int | str, data: memoryview) -> Piece:
@@ -103,55 +113,82 @@ async def fold(bulk: Bulk, run: Run, state: Round, shard: int, now: datetime) ->
 
     return Folded(
         run=asked.run, round=asked.round, shard=shard, at=now, members=tuple(member.cluster for member in members),
-        piece=await store(shard, memoryview(folding.out)),
+        piece=await store(shard, folding.out),
         layout=await store("layout", memoryview(header)) if shard == 0 else None,  # every model brings its own: older ones can be forgotten
         memory=await store(f"{shard}-memory", memoryview(folding.memory_out.tobytes())) if strategy.memories else None,
     )  # fmt: skip
 
 
 async def _fold_chunks(
-    bulk: Bulk, folding: ShardFold, members: list[Contributed], shard: int, layout: Layout, span: tuple[int, int]
-) -> None:
-    side = SideBySide(bulk, [member.shards[shard] for member in members])
-
-    def step(chunk: int, index: int, data: memoryview) -> None:
-        side.hash(index, data)
-        if index == 0:
-            folding.open(chunk)
-        folding.add(index, data)
-        if index == len(members) - 1:
-            folding.close(chunk)
-
+    bulk: Bulk, team: Team, folding: ShardFold, members: list[Contributed], rebase: Callable[[], Rebasing],
+    shard: int, layout: Layout, span: tuple[int, int],
+) -> None:  # fmt: skip
+    side, rebasing = SideBySide(bulk, [member.shards[shard] for member in members]), rebase()
     try:
-        async for chunk, index, data in side.chunks():
-            await asyncio.to_thread(step, chunk, index, data)
+        async for chunk, first, arrived in side.chunks():
+            moved = await rebasing.moved(chunk, first, arrived)
+            await asyncio.to_thread(team.do, _hashing(side, first, arrived) + folding.add(chunk, first, moved))
         side.check()
+        rebasing.check()
     except Damaged as error:
         raise Unusable(members[error.index].cluster, str(error)) from error
     except NotFinite as error:
-        raise Unusable(await _culprit(bulk, members, shard, layout, span), str(error)) from error
+        raise Unusable(await _culprit(bulk, members, rebase(), shard, layout, span), str(error)) from error
 
 
-async def _culprit(bulk: Bulk, members: list[Contributed], shard: int, layout: Layout, span: tuple[int, int]) -> str | None:
+def _bases(members: list[Contributed], run: Run, state: Round, shard: int) -> dict[int, Piece]:
+    try:
+        return bases_of(members, state.opened, run.outstanding, shard)
+    except Damaged as error:
+        raise Unusable(members[error.index].cluster, str(error)) from error
+
+
+def _hashing(side: SideBySide, first: int, arrived: list[memoryview]) -> list[Job]:
+    """Jobs that take what arrived into the members' digests. They come first: what is hashed is then near when it is added."""
+    return [partial(side.hash, index, data) for index, data in enumerate(arrived, first)]
+
+
+async def _culprit(
+    bulk: Bulk, members: list[Contributed], rebasing: Rebasing, shard: int, layout: Layout, span: tuple[int, int]
+) -> str | None:
     """Whose update is not finite; None if all are, and only their fold is not."""
     side = SideBySide(bulk, [member.shards[shard] for member in members])
     parts = cut(span[1] - span[0], members[0].shards[shard].chunk_bytes)
-    async for chunk, index, data in side.chunks():
+    async for chunk, first, arrived in side.chunks():
         part = (span[0] + parts[chunk][0], span[0] + parts[chunk][1])
-        if not await asyncio.to_thread(is_finite, layout, part, data):
-            return members[index].cluster
+        for index, data in enumerate(await rebasing.moved(chunk, first, arrived), first):
+            if not await asyncio.to_thread(is_finite, layout, part, data):
+                return members[index].cluster
     return None
 
 
-def _coefficients(strategy: Strategy, state: Round) -> Coefficients:
-    members = [Member(member.cluster, member.weight, member.metrics) for member in state.members]
+def _coefficients(strategy: Strategy, run: Run, state: Round) -> dict[str, Coefficients]:
+    """How much the members count, for the tensors apart by the prefix of their names, and for all others by the empty one."""
+    assert run.scheduled is not None, "a run whose round is folded has its clusters"
+    late = [carrying.staleness(member, state.opened, run.outstanding) for member in state.members]
+    members = tuple(
+        Member(member.cluster, member.weight * carrying.discount(rounds), member.metrics, rounds)
+        for member, rounds in zip(state.members, late, strict=True)
+    )
+    cohort = Cohort(members, len(run.scheduled.participants), _products(state) if strategy.compares else None)
     try:
-        coefficients = strategy.weigh(members, _products(state) if strategy.compares else None)
+        coefficients = {prefix: weigh(cohort) for prefix, weigh in {**strategy.apart, "": strategy.weigh}.items()}
     except CannotFold as error:
         raise Unusable(None, str(error)) from error
-    if not any(coefficients.values) or not coefficients.divisor > 0:
+    if any(not any(group.values) or not group.divisor > 0 for group in coefficients.values()):
         raise Unusable(None, "the strategy leaves every member out")
     return coefficients
+
+
+def _insist_on_prefixes(spec: StrategySpec, layout: Layout) -> None:
+    """The tensors that the run's strategy weighs apart are missed as soon as there is an initial model, before anybody trains."""
+    for prefix in strategies.make(spec).apart:
+        if not any(tensor.name.startswith(prefix) for tensor in layout.tensors):
+            raise Unusable(
+                None,
+                f"{spec.name} needs tensors whose names begin with {prefix!r}, and the model has none: "
+                "let the app's initial model have them, or choose another strategy",
+            )
 
 
 def _products(state: Round) -> Vector:

@@ -4,6 +4,7 @@ import asyncio
 
 from fedplane.aggregator.runs import Cut, Runs, RunsState
 from fedplane.aggregator.settings import AggregatorSettings
+from fedplane.aggregator.team import Team, threads_here
 from fedplane.aggregator.tracing import emit_ended
 from fedplane.aggregator.working import Working
 from fedplane.runtime.ports import Bus
@@ -24,7 +25,7 @@ async def aggregate(bus: Bus, settings: AggregatorSettings) -> None:
         perform=lambda effect: working.discard(effect),  # noqa: PLW0108 -- working is made below, of the replica
         stated=lambda outcome: emit_ended(replica, outcome),
     )
-    working = Working(bus, replica)
+    working = Working(bus, replica, Team(settings.fold_threads or threads_here()))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(replica.run())
         tasks.create_task(bus.timers.keep())

@@ -6,7 +6,7 @@ When a round closes is `deciding`'s business, and what becomes of the run is `ru
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedplane.runtime.errors import BadInput
@@ -47,6 +47,8 @@ def _contradictions(spec: Spec) -> Iterator[str]:
         yield f"spec.rounds.closeAt: {rounds.close_at} contributions are fewer than the {needed} that are needed by {whence}"
     if rounds.close_at is not None and rounds.invite is not None and rounds.close_at > rounds.invite:
         yield f"spec.rounds.closeAt: {rounds.close_at} contributions cannot come from the {rounds.invite} clusters of spec.rounds.invite"
+    if rounds.carry and spec.server.rounds == rounds.attempts == 1:
+        yield "spec.rounds.carry: with one training round and one attempt there is no later round in which an update could count"
     if rounds.evaluate_on is not None and not rounds.evaluate:
         yield "spec.rounds.evaluateOn: no cluster evaluates when spec.rounds.evaluate is false"
     if rounds.stop is None and rounds.keep == "best":
@@ -62,13 +64,20 @@ def minimum(task: Task, spec: Spec) -> int:
     return spec.server.min_available_clients if spec.rounds.quorum is None else spec.rounds.quorum
 
 
-def choose(task: Task, policy: RoundPolicy, able: Sequence[str], run: str, round_: int, failures: int) -> tuple[str, ...]:
+def choose(
+    task: Task, policy: RoundPolicy, able: Sequence[str], run: str, round_: int, failures: int, busy: Collection[str] = ()
+) -> tuple[str, ...]:
     """The clusters that a round asks, by name. Those that are `able` come the best score first, and there is at least one.
+    Some of them may be `busy` with the question of an earlier round.
 
     One cluster initializes; should it fail, the next one does.
     Of the others a sample is drawn, without replacement, if the resource asks for one.
     The hash of everything that identifies a draw stands for chance, so each cluster is drawn equally often and in no order of its own.
     A repeated training round has another number on the log, so it draws others.
+
+    A training round asks all that are busy, for they are at work anyway, and they take the places of as many others.
+    Not so when it is repeated: whoever was waited for in vain may never answer.
+    An evaluation asks those that are idle, as long as there are any.
     """
     if task is Task.INITIALIZE:
         return (able[failures % len(able)],)
@@ -76,8 +85,11 @@ def choose(task: Task, policy: RoundPolicy, able: Sequence[str], run: str, round
     def lot(cluster: str) -> bytes:
         return hashlib.sha256(f"{policy.seed}/{run}/{round_}/{cluster}".encode()).digest()
 
-    size = policy.evaluate_on if task is Task.EVALUATE else policy.invite
-    return tuple(sorted(sorted(able, key=lot)[:size]))
+    idle = sorted((cluster for cluster in able if cluster not in busy), key=lot)
+    if task is Task.EVALUATE:
+        return tuple(sorted((idle or sorted(able, key=lot))[: policy.evaluate_on]))
+    places = policy.invite if policy.invite is None or failures else max(policy.invite - len(busy), 0)
+    return tuple(sorted([*busy, *idle[:places]]))
 
 
 def left_out(clusters: Iterable[str], faulty: frozenset[str], refusals: Mapping[str, int]) -> dict[str, str]:

@@ -178,8 +178,20 @@ def unacceptable(question: Opened, answer: Contributed | Evaluated) -> str | Non
         return f"its weight is {answer.weight:g}, and spec.rounds.weightMax is {question.weight_max:g}"
     if isinstance(answer, Evaluated):
         return None
+    return _misplaced(question, answer) or _miscut(question, answer)
+
+
+def _misplaced(question: Opened, answer: Contributed) -> str | None:
+    """Why an update is none that the round asked for."""
+    if answer.origin is not None and answer.origin != question.carried.get(answer.cluster):
+        return f"it answers the question of round {answer.origin}, which this round does not carry for its cluster"
     if question.task is Task.EVALUATE:
         return "the round asked for an evaluation, not for an update"
+    return None
+
+
+def _miscut(question: Opened, answer: Contributed) -> str | None:
+    """Why an update's bytes are not those of an update of the model, or not cut as the round asked."""
     if question.model is not None and answer.layout.digest != question.model.layout.digest:
         return "its layout is not the model's: another set of tensors, names, shapes or dtypes"
     if len(answer.shards) > SHARDS_MAX:

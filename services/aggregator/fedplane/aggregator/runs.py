@@ -2,14 +2,16 @@
 
 This is the service's core: `evolve` folds the log into runs, `decide` says what is due in each.
 Which question a run asks next follows from what it has; how one question is answered is `rounds` and `deciding`.
-Of a run that has ended only a marker stays, with what is to be discarded, so memory follows the runs that go on.
+Of a run that has ended only a marker stays, with what is to be discarded, and of one that was archived nothing.
+So memory follows the runs that go on, and those that ended lately.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from fedplane.aggregator import policies, rounds, strategies
+from fedplane.aggregator import carrying, policies, rounds, strategies
+from fedplane.aggregator.carrying import Outstanding
 from fedplane.aggregator.deciding import about_round, close_cancelled
 from fedplane.aggregator.policies import Best
 from fedplane.aggregator.rounds import Phase, Round
@@ -17,6 +19,7 @@ from fedplane.runtime.errors import BadInput
 from fedplane.runtime.ports import Fence, Recorded
 from fedplane.runtime.replica import Action, Perform, State
 from fedplane.schemas.facts import (
+    Archived,
     Cancelled,
     Completed,
     Failed,
@@ -59,6 +62,7 @@ class Run:
     `superseded` are the older models that are still stored, the oldest first.
     `faulty` are the clusters whose contributions to the present training round could not be used.
     `refusals` counts, for each cluster, the rounds of the run in which its answer was refused for whatever reason.
+    `outstanding` are the clusters that still work on a training round's question although it has ended, by name.
     """
 
     submitted: Submitted
@@ -77,6 +81,7 @@ class Run:
     failures: int = 0
     faulty: frozenset[str] = frozenset()
     refusals: dict[str, int] = field(default_factory=dict)
+    outstanding: dict[str, Outstanding] = field(default_factory=dict)
     best: Best | None = None
     metrics: Metrics = field(default_factory=dict)
 
@@ -107,6 +112,8 @@ class Runs:
         if not isinstance(fact, RunFact):
             return state
         run = state.get(fact.run)
+        if isinstance(fact, Archived):
+            return {name: held for name, held in state.items() if name != fact.run}
         if run is None:
             if not isinstance(fact, Submitted):
                 return state
@@ -172,13 +179,15 @@ class Runs:
             message = f"{len(able)} usable clusters are left and {minimum} are needed{why}"
             return _end(run, Failed(run=name, at=now, reason="TooFewClusters", message=message))
         number = run.round.opened.round + 1 if run.round else 0
+        busy = {cluster: run.outstanding[cluster].round for cluster in sorted(run.outstanding) if cluster in able}
         return State(
             Opened(
                 run=name, round=number, at=now, task=task, training_round=training_round,
-                clusters=policies.choose(task, spec.rounds, able, name, number, run.failures), left_out=left_out,
+                clusters=policies.choose(task, spec.rounds, able, name, number, run.failures, busy), left_out=left_out,
                 minimum=minimum, close_at=spec.rounds.close_at if task is Task.TRAIN else None,
                 deadline=now + timedelta(seconds=spec.rounds.deadline_seconds), weight_max=spec.rounds.weight_max,
                 shard_bytes=self.cut.shard_bytes, chunk_bytes=self.cut.chunk_bytes, model=run.model,
+                carried=busy if task is Task.TRAIN else {},
             ),
             Fence(run_level_facts_of(name), run.run_level),
         )  # fmt: skip
@@ -216,7 +225,8 @@ def _evolved(run: Run, fact: RunFact, sequence: int) -> Run:
             if not follows or not _is_answerable(run, fact):
                 return run
             remaining = tuple(model for model in run.superseded if model not in _useless(run))
-            return replace(run, round=rounds.opened(fact), superseded=remaining)
+            still = {cluster: run.outstanding[cluster] for cluster in fact.carried} if fact.task is Task.TRAIN else run.outstanding
+            return replace(run, round=rounds.opened(fact), superseded=remaining, outstanding=still)
         case RoundFact() if run.round is not None:
             return _after_round(replace(run, round=rounds.evolve(run.round, fact)), was_ended=run.round.ended)
     return run
@@ -226,7 +236,7 @@ def _is_answerable(run: Run, fact: Opened) -> bool:
     """Whether a round is one of this run. No aggregator opens another, but on an open bus anybody may."""
     participants = {chosen.cluster for chosen in run.scheduled.participants} if run.scheduled else set()
     whole = all(size > 0 and size % ALIGNMENT_BYTES == 0 for size in (fact.shard_bytes, fact.chunk_bytes))
-    return participants.issuperset(fact.clusters) and whole and fact.minimum > 0
+    return participants.issuperset(fact.clusters) and whole and fact.minimum > 0 and carrying.agrees(fact, run.outstanding)
 
 
 def _after_round(run: Run, was_ended: bool) -> Run:
@@ -237,6 +247,8 @@ def _after_round(run: Run, was_ended: bool) -> Run:
     evaluation, policy = state.opened.task is Task.EVALUATE, run.submitted.resource.spec.rounds
     refused = {*state.unacceptable, *(state.failed.faulty if state.failed else ())}
     run = replace(run, refusals={**run.refusals, **{cluster: run.refusals.get(cluster, 0) + 1 for cluster in sorted(refused)}})
+    if state.opened.task is Task.TRAIN:
+        run = replace(run, outstanding=carrying.outstanding(state, run.outstanding, policy.carry))
     if state.phase is Phase.FAILED:
         assert state.failed is not None
         run = replace(run, faulty=run.faulty | set(state.failed.faulty))
@@ -260,9 +272,9 @@ def _latest(before: Metrics, now: Metrics) -> Metrics:
 
 
 def _ended(run: Run, sequence: int) -> Run:
-    """The marker: what closes its last round, and what bulk data to forget. The last model stays, and the best one if it is wanted."""
+    """The marker: what closes its last round, and what bulk data to forget. The last models stay, and the best one."""
     name, state = run.submitted.run, run.round
-    old = tuple(bulk_of_round(name, model.round, "model") for model in run.superseded if not _is_wanted(run, model))
+    old = tuple(bulk_of_round(name, model.round, "model") for model in _unwanted(run, run.submitted.resource.spec.rounds.checkpoints - 1))
     still = state if state is not None and not state.ended else None
     begun = (bulk_of_round(name, still.opened.round, "model"),) if still else ()
     return Run(run.submitted, sequence, sequence, ended=True, round=still, leftovers=(bulk_of_round(name, "*", "update"), *begun, *old))
@@ -290,10 +302,15 @@ def _discard(run: Run) -> Iterator[Action]:
 
 
 def _useless(run: Run) -> tuple[Model, ...]:
-    """Of the older models, those to be discarded. The youngest may still be read, by a cluster that is late."""
-    return tuple(model for model in run.superseded[:-1] if not _is_wanted(run, model))
+    """Of the older models, those to be discarded.
+
+    The youngest may still be read, by a cluster that is late. From those that outstanding work began with, its updates are measured.
+    """
+    begun = {question.model.round for question in run.outstanding.values()}
+    return tuple(model for model in _unwanted(run, max(1, run.submitted.resource.spec.rounds.checkpoints - 1)) if model.round not in begun)
 
 
-def _is_wanted(run: Run, model: Model) -> bool:
-    best = policies.kept(run.submitted.resource.spec.rounds, run.best)
-    return best is not None and best.model.round == model.round
+def _unwanted(run: Run, younger: int) -> tuple[Model, ...]:
+    """The older models but for so many of the youngest, and the best one."""
+    best = run.best.model.round if run.best else None
+    return tuple(model for model in run.superseded[: max(0, len(run.superseded) - younger)] if model.round != best)

@@ -16,6 +16,7 @@ from fedplane.aggregator.deciding import shard_work
 from fedplane.aggregator.folding import Unusable, fold, measure
 from fedplane.aggregator.rounds import Phase, Round
 from fedplane.aggregator.runs import Discard, Run, RunsState
+from fedplane.aggregator.team import Team
 from fedplane.aggregator.tracing import emit_ended
 from fedplane.runtime.errors import BusError
 from fedplane.runtime.ports import Bus, Fence, Lease
@@ -41,8 +42,9 @@ RETRY_SECONDS = 1.0
 class Working:
     """One replica's work."""
 
-    def __init__(self, bus: Bus, replica: Replica[RunsState]) -> None:
+    def __init__(self, bus: Bus, replica: Replica[RunsState], team: Team) -> None:
         self._bus = bus
+        self._team = team
         self._replica = replica
         self._logger = structlog.get_logger()
 
@@ -116,10 +118,10 @@ class Working:
         with span(f"{what} shard {shard}", parent=round_traceparent(name, number), attributes=attributes) as spanned:
             now = self._replica.clock()
             if what == "measure":
-                measured = await measure(self._bus.bulk, state, shard, now)
+                measured = await measure(self._bus.bulk, self._team, run, state, shard, now)
                 await self._bus.log.state(measured, traceparent=spanned.traceparent)
             else:
-                folded = await fold(self._bus.bulk, run, state, shard, now)
+                folded = await fold(self._bus.bulk, self._team, run, state, shard, now)
                 await self._bus.log.state(folded, traceparent=spanned.traceparent)
 
     async def _due(self, what: str, name: str, number: int, shard: int) -> tuple[Run, Round] | None:

@@ -24,6 +24,7 @@ from fedplane.scheduler.placement import Plan, objections, place
 from fedplane.schemas.envelope import FACT_BYTES_MAX
 from fedplane.schemas.facts import (
     Advertised,
+    Archived,
     Cancelled,
     Completed,
     Failed,
@@ -126,7 +127,7 @@ def _evolve_run(state: Runs, fact: RunFact, record: Recorded) -> Runs:
     match fact:
         case Submitted() if unplaced is None and run not in state.placed:
             return replace(state, unplaced={**state.unplaced, run: Unplaced(fact.resource, record.sequence, fact.at)})
-        case Completed() | Failed() | Cancelled():
+        case Completed() | Failed() | Cancelled() | Archived():  # the last one alone, if the others were being purged as we read
             return replace(state, unplaced=_without(state.unplaced, run), placed=_without(state.placed, run))
     if unplaced is None:
         return state

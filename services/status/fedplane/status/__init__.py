@@ -1,1 +1,1 @@
-"""The status service: what is outwardly visible of every run."""
+"""The status service: what is outwardly visible of every run, and what is left of it when it has ended."""

@@ -6,7 +6,8 @@ So a burst of facts costs one write, and a replica that starts anew writes every
 Rules that keep this file honest:
 1. A view takes each fact once: one that is not newer than the view changes nothing.
 2. A terminal phase never moves.
-3. A view's sequence moves only when the view changes, so that nothing is written that looks the same.
+3. A run that was archived is forgotten here; what was shown of it stays visible.
+4. A view's sequence moves only when the view changes, so that nothing is written that looks the same.
 """
 
 from collections.abc import Callable, Mapping
@@ -54,6 +55,8 @@ class Phases:
         if isinstance(fact, facts.Submitted):
             return state if fact.run in state else self._with(state, _submitted(fact, record.sequence))
         view = state.get(fact.run)
+        if isinstance(fact, facts.Archived):
+            return {run: held for run, held in state.items() if run != fact.run}
         if view is None or view.ended or record.sequence <= view.sequence:
             return state
         meaning = MEANINGS.get(type(fact))
@@ -76,6 +79,8 @@ def _submitted(fact: facts.Submitted, sequence: int) -> RunView:
         run=fact.run,
         name=fact.resource.metadata.name,
         namespace=fact.resource.metadata.namespace,
+        uid=fact.resource.metadata.uid,
+        generation=fact.resource.metadata.generation,
         phase=Phase.WAITING,
         message=message,
         conditions=(Condition(type="Scheduled", status="Unknown", reason="Submitted", message=message, last_transition_at=fact.at),),
@@ -90,7 +95,7 @@ def _waiting(view: RunView, fact: facts.Waiting) -> RunView:
     by_name = sorted(fact.refused, key=lambda refused: refused.cluster)
     who = listed((f"{refused.cluster} {refused.message}" for refused in by_name), ". ")
     message = cut(f"{fact.message}. {who}" if who else fact.message)
-    told = view.model_copy(update={"message": message, "refused": fact.refused})
+    told = view.model_copy(update={"message": message, "refused": fact.refused, "wanted": fact.wanted, "eligible": fact.eligible})
     return _answering(
         told, Condition(type="Scheduled", status="False", reason="NotEnoughClusters", message=message, last_transition_at=fact.at)
     )

@@ -15,7 +15,7 @@ from fedplane.schemas.models import Refused
 from fedplane.schemas.views import Decline, RunView
 from fedplane.status.phases import ShowRun
 
-__all__ = ["VIEW_BYTES_MAX", "Showing", "body"]
+__all__ = ["VIEW_BYTES_MAX", "Showing", "body", "trace_of"]
 
 VIEW_BYTES_MAX = 900_000
 """A NATS server takes messages of 1 MiB by default, headers included."""
@@ -46,7 +46,7 @@ class Showing:
         while self._newest.get(view.run) == view.sequence:
             try:
                 async with self._slots:
-                    with span("write status", parent=_trace_of(view), attributes={"fedplane.run": view.run}):
+                    with span("write status", parent=trace_of(view), attributes={"fedplane.run": view.run}):
                         await self._views.put(Viewed(view.run, body(view), view.sequence))
             except BusError as error:
                 structlog.get_logger().warning("view not shown, will try again", run=view.run, sequence=view.sequence, error=str(error))
@@ -56,7 +56,7 @@ class Showing:
                     del self._newest[view.run]
 
 
-def _trace_of(view: RunView) -> str:
+def trace_of(view: RunView) -> str:
     """The trace to which showing a view belongs: that of the round that the run is in, if it is in one."""
     latest = view.rounds[-1] if view.rounds else None
     return run_traceparent(view.run) if latest is None or view.ended else round_traceparent(view.run, latest.round)

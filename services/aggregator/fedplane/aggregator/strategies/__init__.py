@@ -8,6 +8,7 @@ from fedplane.aggregator.strategies.fedadagrad import fedadagrad
 from fedplane.aggregator.strategies.fedadam import fedadam
 from fedplane.aggregator.strategies.fedavg import fedavg
 from fedplane.aggregator.strategies.fedavgm import fedavgm
+from fedplane.aggregator.strategies.fedbuff import fedbuff
 from fedplane.aggregator.strategies.fedmedian import fedmedian
 from fedplane.aggregator.strategies.fednova import fednova
 from fedplane.aggregator.strategies.fedprox import fedprox
@@ -17,6 +18,7 @@ from fedplane.aggregator.strategies.multikrum import multikrum
 from fedplane.aggregator.strategies.normclip import normclip
 from fedplane.aggregator.strategies.qfedavg import qfedavg
 from fedplane.aggregator.strategies.rfa import rfa
+from fedplane.aggregator.strategies.scaffold import scaffold
 from fedplane.aggregator.strategies.trimmedmean import trimmedmean
 from fedplane.runtime.errors import BadInput
 from fedplane.schemas.resources import StrategySpec
@@ -31,6 +33,8 @@ STRATEGIES: dict[str, Callable[[Mapping[str, float]], Strategy]] = {
     "fedyogi": fedyogi,
     "fedprox": fedprox,
     "fednova": fednova,
+    "scaffold": scaffold,
+    "fedbuff": fedbuff,
     "qfedavg": qfedavg,
     "normclip": normclip,
     "fedmedian": fedmedian,

@@ -12,7 +12,7 @@ So everything that touches every element works on any part of the model, in any 
 The shape is that of TensorFlow Federated's aggregators; where the elements come from and who folds them is not a strategy's business.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +23,8 @@ from fedplane.runtime.errors import BadInput
 from fedplane.schemas.models import Configuration, Metrics
 
 __all__ = [
-    "MEMBERS_COMPARED_MAX", "Advance", "CannotFold", "Coefficients", "Combine", "Member", "Parameter", "Strategy", "Vector", "Weigh",
-    "distances", "insist_on_few", "settle",
+    "MEMBERS_COMPARED_MAX", "Advance", "CannotFold", "Coefficients", "Cohort", "Combine", "Member", "Parameter", "Strategy", "Vector",
+    "Weigh", "distances", "insist_on_few", "settle",
 ]  # fmt: skip
 
 Vector = NDArray[np.float64]
@@ -41,11 +41,34 @@ class CannotFold(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What is known of a contribution without its elements."""
+    """What is known of a contribution without its elements.
+
+    `staleness` is how many training rounds it is late; `weight` is its number of examples, discounted for that.
+    """
 
     cluster: str
     weight: float
     metrics: Metrics
+    staleness: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """What a strategy weighs: the members of a round by name, and what they are among.
+
+    `clusters` is how many take part in the run, of whom a round may have asked a few and heard of fewer.
+    `products` are the members' inner products (members x members), None unless the strategy compares.
+    """
+
+    members: tuple[Member, ...]
+    clusters: int
+    products: Vector | None = None
+
+    @property
+    def compared(self) -> Vector:
+        """The products, for a strategy that compares."""
+        assert self.products is not None, "a strategy that compares is given the products"
+        return self.products
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +80,8 @@ class Coefficients:
     rest: float = 0.0
 
 
-Weigh = Callable[[Sequence[Member], Vector | None], Coefficients]
-"""Members by name, and their products (members x members) if the strategy compares. Raises CannotFold."""
+Weigh = Callable[[Cohort], Coefficients]
+"""Raises CannotFold."""
 
 Combine = Callable[[NDArray[Any], Coefficients], Vector]
 """Updates (members that count x elements, finite, float32 or float64, whichever holds them exactly) to the proposal (elements)."""
@@ -71,10 +94,12 @@ Advance = Callable[[Vector, Vector, tuple[Vector, ...], int], tuple[Vector, tupl
 class Strategy:
     """A strategy, made by the function that has its name, for the parameters that a run gives it.
 
+    `apart` are prefixes of names: tensors whose names begin so are weighed by a function of their own, and a model has to have some.
     `memories` is how many vectors of the model's size the server remembers, all zeros at first; `tells` is what the clients are told.
     """
 
     weigh: Weigh
+    apart: Mapping[str, Weigh] = field(default_factory=dict)
     compares: bool = False
     combine: Combine | None = None
     advance: Advance | None = None

@@ -15,7 +15,7 @@ from fedplane.aggregator.strategies.fedopt import ETA, TAU, adaptive, beta1
 __all__ = ["fedadagrad"]
 
 PARAMETERS = {"eta": ETA, "beta1": beta1(0.0), "tau": TAU}
-"""beta1: 0 in the paper's experiments with Adagrad, and in Flower. There is no beta2, because nothing is forgotten."""
+"""beta1: Flower's; the authors' experiments take Keras' Adagrad, which has no momentum. There is no beta2, because nothing is forgotten."""
 
 
 def fedadagrad(parameters: Mapping[str, float]) -> Strategy:

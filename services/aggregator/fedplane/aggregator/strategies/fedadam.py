@@ -19,7 +19,7 @@ from fedplane.aggregator.strategies.fedopt import BETA2, ETA, TAU, adaptive, bet
 __all__ = ["fedadam"]
 
 PARAMETERS = {"eta": ETA, "beta1": beta1(0.9), "beta2": BETA2, "tau": TAU}
-"""beta1: 0.9 in all of the paper's experiments with Adam."""
+"""beta1: 0.9 in the authors' experiments with Adam, and in Flower."""
 
 
 def fedadam(parameters: Mapping[str, float]) -> Strategy:

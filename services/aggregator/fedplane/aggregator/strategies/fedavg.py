@@ -5,16 +5,16 @@ Source: McMahan, Moore, Ramage, Hampson and Agüera y Arcas 2017, algorithm 1,
 "Communication-Efficient Learning of Deep Networks from Decentralized Data" (https://arxiv.org/abs/1602.05629).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from fedplane.aggregator.strategies.algebra import Coefficients, Member, Strategy, Vector, settle
+from fedplane.aggregator.strategies.algebra import Coefficients, Cohort, Strategy, settle
 
 __all__ = ["by_examples", "fedavg"]
 
 
-def by_examples(members: Sequence[Member], products: Vector | None = None) -> Coefficients:
+def by_examples(cohort: Cohort) -> Coefficients:
     """Each member counts as much as it has examples."""
-    weights = tuple(member.weight for member in members)
+    weights = tuple(member.weight for member in cohort.members)
     return Coefficients(weights, sum(weights))
 
 

@@ -22,9 +22,9 @@ PARAMETERS = {
     "momentum": Parameter(0.9, low=0, high=0.9999),
     "eta": Parameter(1.0, low=1e-6, high=100),
 }
-"""momentum: one of the paper's values, and the one that Reddi et al. (https://arxiv.org/abs/2003.00295) use for FedAvgM throughout.
+"""momentum: the value with which Reddi et al. (https://arxiv.org/abs/2003.00295) run FedAvgM in their experiments.
 At 1 a velocity would never fade.
-eta, the server's learning rate: the paper has none, which is 1."""
+eta, the server's learning rate: Flower's default, with which the velocity is added as it is."""
 
 
 def fedavgm(parameters: Mapping[str, float]) -> Strategy:

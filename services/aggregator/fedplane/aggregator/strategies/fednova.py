@@ -16,9 +16,9 @@ That is its vector a, and the app returns it instead.
 When all take as many steps, this is federated averaging.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from fedplane.aggregator.strategies.algebra import CannotFold, Coefficients, Member, Strategy, Vector, settle
+from fedplane.aggregator.strategies.algebra import CannotFold, Coefficients, Cohort, Strategy, settle
 
 __all__ = ["fednova"]
 
@@ -35,7 +35,8 @@ def fednova(parameters: Mapping[str, float]) -> Strategy:
     return Strategy(_weigh)
 
 
-def _weigh(members: Sequence[Member], products: Vector | None) -> Coefficients:
+def _weigh(cohort: Cohort) -> Coefficients:
+    members = cohort.members
     without = [member.cluster for member in members if not 1 <= member.metrics.get(STEPS, 0.0) <= STEPS_MAX]
     if without:
         raise CannotFold(

@@ -18,7 +18,7 @@ from fedplane.aggregator.strategies.fedopt import BETA2, ETA, TAU, adaptive, bet
 __all__ = ["fedyogi"]
 
 PARAMETERS = {"eta": replace(ETA, default=0.01), "beta1": beta1(0.9), "beta2": BETA2, "tau": TAU}
-"""eta: Flower's default for FedYogi. beta1: 0.9 in all of the paper's experiments with Yogi."""
+"""eta: Flower's default for FedYogi. beta1: 0.9 in the authors' experiments with Yogi, and in Flower."""
 
 
 def fedyogi(parameters: Mapping[str, float]) -> Strategy:

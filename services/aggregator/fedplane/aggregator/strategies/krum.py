@@ -6,11 +6,11 @@
 At most f of n members may be faulty in any way. An update that is far from most others has a large score and is never chosen.
 Distances are of differences from the model, in float64.
 So they are exact to many digits, however small they are beside the weights.
-Source: Blanchard, El Mhamdi, Guerraoui and Stainer 2017, section 4,
+Source: Blanchard, El Mhamdi, Guerraoui and Stainer 2017,
 "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent" (https://arxiv.org/abs/1703.02757).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from fedplane.aggregator.strategies.algebra import (
     MEMBERS_COMPARED_MAX,
     CannotFold,
     Coefficients,
-    Member,
+    Cohort,
     Parameter,
     Strategy,
     Vector,
@@ -29,19 +29,20 @@ from fedplane.aggregator.strategies.algebra import (
 __all__ = ["BYZANTINE", "insist_on_enough", "krum", "scores"]
 
 BYZANTINE = Parameter(0, low=0, high=(MEMBERS_COMPARED_MAX - 3) // 2, whole=True)
+PARAMETERS = {"byzantine": BYZANTINE}
 """f, the number of members that may be faulty. 0, Flower's default, trusts all of them and takes the most central one.
 Whoever expects attackers has to say how many: a larger f compares with fewer neighbours and needs more members."""
 
 
 def krum(parameters: Mapping[str, float]) -> Strategy:
     """One member's update is the next model."""
-    byzantine = int(settle("krum", parameters, {"byzantine": BYZANTINE})["byzantine"])
+    byzantine = int(settle("krum", parameters, PARAMETERS)["byzantine"])
 
-    def weigh(members: Sequence[Member], products: Vector | None) -> Coefficients:
-        assert products is not None, "a strategy that compares is given the products"
-        insist_on_enough("krum", len(members), byzantine, 2 * byzantine + 3)
-        chosen = int(np.argmin(scores(distances(products), byzantine)))
-        return Coefficients(tuple(float(index == chosen) for index in range(len(members))), 1.0)
+    def weigh(cohort: Cohort) -> Coefficients:
+        members = len(cohort.members)
+        insist_on_enough("krum", members, byzantine, 2 * byzantine + 3)
+        chosen = int(np.argmin(scores(distances(cohort.compared), byzantine)))
+        return Coefficients(tuple(float(index == chosen) for index in range(members)), 1.0)
 
     return Strategy(weigh, compares=True)
 

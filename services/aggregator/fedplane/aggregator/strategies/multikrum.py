@@ -5,13 +5,11 @@
 
 Krum with less noise: it learns from m members' data at each round, and from one if m is 1.
 Those that are chosen count once each, as in the paper. (Flower weights them by examples, which are each member's own word.)
-Sources: Blanchard, El Mhamdi, Guerraoui and Stainer 2017, section 5,
+Source: Blanchard, El Mhamdi, Guerraoui and Stainer 2017,
 "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent" (https://arxiv.org/abs/1703.02757).
-For the default m: Damaskinos, El Mhamdi, Guerraoui, Guirguis and Rouault 2019,
-"AggregaThor: Byzantine Machine Learning via Robust Gradient Aggregation".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -19,10 +17,9 @@ from fedplane.aggregator.strategies.algebra import (
     MEMBERS_COMPARED_MAX,
     CannotFold,
     Coefficients,
-    Member,
+    Cohort,
     Parameter,
     Strategy,
-    Vector,
     distances,
     settle,
 )
@@ -31,7 +28,7 @@ from fedplane.aggregator.strategies.krum import BYZANTINE, insist_on_enough, sco
 __all__ = ["multikrum"]
 
 PARAMETERS = {"byzantine": BYZANTINE, "keep": Parameter(0, low=0, high=MEMBERS_COMPARED_MAX, whole=True)}
-"""keep is m; 0 means n - f - 2, the largest m for which AggregaThor proves that it withstands f faulty members."""
+"""keep is m; 0 means n - f - 2, which is the default in the code of two of the authors, AggregaThor. Flower's default is 1."""
 
 
 def multikrum(parameters: Mapping[str, float]) -> Strategy:
@@ -39,16 +36,15 @@ def multikrum(parameters: Mapping[str, float]) -> Strategy:
     settled = settle("multikrum", parameters, PARAMETERS)
     byzantine, wanted = int(settled["byzantine"]), int(settled["keep"])
 
-    def weigh(members: Sequence[Member], products: Vector | None) -> Coefficients:
-        assert products is not None, "a strategy that compares is given the products"
-        insist_on_enough("multikrum", len(members), byzantine, 2 * byzantine + 3)
-        keep = wanted or len(members) - byzantine - 2
-        if keep > len(members) - byzantine:
+    def weigh(cohort: Cohort) -> Coefficients:
+        members = len(cohort.members)
+        insist_on_enough("multikrum", members, byzantine, 2 * byzantine + 3)
+        keep = wanted or members - byzantine - 2
+        if keep > members - byzantine:
             raise CannotFold(
-                f"multikrum cannot keep {keep} of {len(members)} members when {byzantine} may be faulty; "
-                f"keep at most {len(members) - byzantine}"
+                f"multikrum cannot keep {keep} of {members} members when {byzantine} may be faulty; keep at most {members - byzantine}"
             )
-        chosen = set(np.argsort(scores(distances(products), byzantine), kind="stable")[:keep].tolist())
-        return Coefficients(tuple(float(index in chosen) for index in range(len(members))), keep)
+        chosen = set(np.argsort(scores(distances(cohort.compared), byzantine), kind="stable")[:keep].tolist())
+        return Coefficients(tuple(float(index in chosen) for index in range(members)), keep)
 
     return Strategy(weigh, compares=True)

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fedplane.aggregator.strategies.algebra import CannotFold, Coefficients, Member, Parameter, Strategy, Vector, settle
+from fedplane.aggregator.strategies.algebra import CannotFold, Coefficients, Cohort, Member, Parameter, Strategy, Vector, settle
 
 __all__ = ["qfedavg"]
 
@@ -28,8 +28,8 @@ PARAMETERS = {
     "q": Parameter(0.1, low=0, high=20),
     "clientLearningRate": Parameter(0.1, low=1e-6, high=100),
 }
-"""q: Flower's default; the paper tries 0.001 to 15, and the best differs from one dataset to the next.
-clientLearningRate must be the app's own, which only the app knows; 0.1 is the paper's for its synthetic data. Flower has no default."""
+"""q: Flower's default, and a mild one; the authors' own example takes 5. It has to be tuned.
+clientLearningRate must be the app's own, which only the app knows, so 0.1 is a place to begin. Flower has no default."""
 
 LOSSES = ("loss", "train-loss", "train_loss")
 LOSS_MIN = 1e-10
@@ -41,12 +41,11 @@ def qfedavg(parameters: Mapping[str, float]) -> Strategy:
     settled = settle("qfedavg", parameters, PARAMETERS)
     q, lipschitz = settled["q"], 1 / settled["clientLearningRate"]
 
-    def weigh(members: Sequence[Member], products: Vector | None) -> Coefficients:
-        assert products is not None, "a strategy that compares is given the products"
-        losses = _losses(members) + LOSS_MIN
+    def weigh(cohort: Cohort) -> Coefficients:
+        losses = _losses(cohort.members) + LOSS_MIN
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
             weights = lipschitz * losses**q
-            divisor = float(np.sum(q * losses ** (q - 1) * lipschitz**2 * np.diag(products) + weights))
+            divisor = float(np.sum(q * losses ** (q - 1) * lipschitz**2 * np.diag(cohort.compared) + weights))
         if not np.isfinite(divisor):
             raise CannotFold(
                 f"qfedavg cannot raise a loss of {losses.max():g} to the power of {q:g}: training has diverged, or q is too large"

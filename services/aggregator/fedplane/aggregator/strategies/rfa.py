@@ -6,22 +6,22 @@
 The geometric median is the point whose weighted distances to all updates are the least in sum.
 Members with less than half of the examples cannot move it far, whatever they send.
 v is always a weighted mean of the updates. So its distances follow from those between members, and the updates are read no more often.
-Source: Pillutla, Kakade and Harchaoui 2019, algorithm 2 (smoothed Weiszfeld),
+Source: Pillutla, Kakade and Harchaoui 2019 (the smoothed Weiszfeld algorithm),
 "Robust Aggregation for Federated Learning" (https://arxiv.org/abs/1912.13445).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from fedplane.aggregator.strategies.algebra import Coefficients, Member, Parameter, Strategy, Vector, distances, settle
+from fedplane.aggregator.strategies.algebra import Coefficients, Cohort, Parameter, Strategy, distances, settle
 
 __all__ = ["rfa"]
 
 PARAMETERS = {"iterations": Parameter(3, low=1, high=1000, whole=True), "nu": Parameter(1e-6, low=1e-12, high=1e6)}
-"""Three means are what the paper trains with, since each costs a round of communication there. Here they cost nothing:
+"""Few means suffice, and each costs the authors a round of communication: their own code takes two to five. Here they cost nothing:
 an update a thousand times as large as the others needs about ten to lose all its weight.
-nu keeps a member that v coincides with from dividing by zero; the paper's value."""
+nu keeps a member that v coincides with from dividing by zero; the value is that of the authors' code."""
 
 
 def rfa(parameters: Mapping[str, float]) -> Strategy:
@@ -29,9 +29,8 @@ def rfa(parameters: Mapping[str, float]) -> Strategy:
     settled = settle("rfa", parameters, PARAMETERS)
     iterations, nu = int(settled["iterations"]), settled["nu"]
 
-    def weigh(members: Sequence[Member], products: Vector | None) -> Coefficients:
-        assert products is not None, "a strategy that compares is given the products"
-        squared, examples = distances(products), np.array([member.weight for member in members])
+    def weigh(cohort: Cohort) -> Coefficients:
+        squared, examples = distances(cohort.compared), np.array([member.weight for member in cohort.members])
         shares = examples / examples.sum()
         for _ in range(iterations):
             # |v - u[i]|^2 for v = sum of shares[j] * u[j], by the theorem of Leibniz (that of Huygens and Steiner)

@@ -5,7 +5,7 @@
 At most c members, whatever they send, cannot move an element beyond what the others sent.
 Unlike the median it still averages, so it loses less when nobody means harm.
 Every member counts once: how many examples it has is its own word.
-Source: Yin, Chen, Ramchandran and Bartlett 2018, algorithm 1, option II,
+Source: Yin, Chen, Ramchandran and Bartlett 2018,
 "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates" (https://arxiv.org/abs/1803.01498).
 """
 

@@ -1,0 +1,155 @@
+"""Working on a question: fetch the model, let the app work, and see whether what it left can be used.
+
+Whatever goes wrong is an outcome as well, with a reason; only a bus that does not answer is asked again.
+An outcome is about the question and not about the round that asked: a later round may be told of it, when this one is over.
+So nothing is sent here. The update stays on disk until whoever asked for the work says that it is done with it.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from fedplane.collaborator.apps import Answer
+from fedplane.collaborator.pool import AppPool, WarmApp
+from fedplane.collaborator.transfers import Update, check_update, fetch, remove
+from fedplane.runtime.errors import AppFailed, BadInput, BusError, BusFull, Corrupt, Denied
+from fedplane.runtime.ports import Bulk
+from fedplane.runtime.telemetry import Attributes, span
+from fedplane.schemas.facts import Invited
+from fedplane.schemas.layout import BadLayout
+from fedplane.schemas.models import Task
+from fedplane.schemas.resources import APP_ANNOTATION
+
+__all__ = ["FAILURES", "Done", "Undone", "Worker", "about", "failed", "last_moment"]
+
+ANSWERING_SHARE = 0.2
+ANSWERING_SECONDS_MAX = 10.0
+"""Of the time until the deadline, at most that much is kept for sending the update, or for stopping an app that hangs and saying so."""
+
+REASONS: tuple[tuple[type[Exception], str, str], ...] = (
+    (BadInput, "bad-input", "the invitation cannot be answered"),
+    (Corrupt, "model-unreadable", "the model cannot be read from the bus"),
+    (BadLayout, "model-unreadable", "the model has no layout that can be compared"),
+    (BusFull, "bus-full", "the bus has no room for the update; give its server more storage, or purge runs that have ended"),
+    (Denied, "denied", "the bus does not let this cluster read the model or send its update; check the cluster's permissions"),
+    (BusError, "bus-failed", "the bus does not do what is needed to answer"),
+    (OSError, "disk-failed", "this cluster's work directory cannot be used; free space on its disk or set FEDPLANE_WORKDIR"),
+)
+"""What is said of a failure that is not the app's own, by the first kind that fits: a word for a machine, and how the message begins."""
+
+FAILURES: tuple[type[Exception], ...] = (AppFailed, *(kind for kind, _, _ in REASONS))
+"""What may go wrong with an answer and is one itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What the app answered, its update on disk unless it was asked to evaluate, and the trace in which it worked."""
+
+    answer: Answer
+    update: Update | None
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """Why there is no answer. `detail` has the app's last words."""
+
+    reason: str
+    message: str
+    detail: str = ""
+
+
+class Worker:
+    """Where and with what this cluster works."""
+
+    def __init__(
+        self, bulk: Bulk, apps: AppPool, *, workdir: Path, update_bytes_max: int, app: Path | None, clock: Callable[[], datetime]
+    ) -> None:
+        self._bulk = bulk
+        self._apps = apps
+        self._workdir = workdir
+        self._update_bytes_max = update_bytes_max
+        self._app = app
+        self._clock = clock
+
+    async def work(self, invited: Invited, traceparent: str | None) -> Done | Undone:
+        """The outcome of the question. The update in it lasts until `clean`."""
+        try:
+            own = _made(self._workdir / invited.run / "app")
+            async with self._apps.lend(invited.run, invited.framework, self._app_of(invited), own) as app:
+                return await self._work(app, invited, traceparent)
+        except FAILURES as failure:
+            return failed(failure)
+
+    def clean(self, invited: Invited) -> None:
+        """Remove what was laid out and left behind for the question."""
+        remove(self._directory(invited))
+
+    async def retire(self, run: str) -> None:
+        """End the run's app, and remove everything of the run."""
+        await self._apps.retire(run)
+        remove(self._workdir / run)
+
+    async def _work(self, app: WarmApp, invited: Invited, traceparent: str | None) -> Done:
+        directory, model = self._directory(invited), None
+        if invited.model is not None:
+            with span("download model", parent=traceparent, attributes={**about(invited), "fedplane.bytes": invited.model.bytes}):
+                model = await fetch(self._bulk, invited.model, directory.parent / "model")
+        _lay_out(directory, invited, model)
+        with span(str(invited.task), parent=traceparent, attributes={**about(invited), "fedplane.framework": invited.framework}) as asked:
+            answer = await app.ask(directory, _working_seconds((last_moment(invited) - self._clock()).total_seconds()))
+        if invited.task is Task.EVALUATE:
+            return Done(answer, None, asked.traceparent)
+        return Done(answer, check_update(directory / "update.safetensors", model, self._update_bytes_max), asked.traceparent)
+
+    def _directory(self, invited: Invited) -> Path:
+        return self._workdir / invited.run / f"round-{invited.round}"
+
+    def _app_of(self, invited: Invited) -> Path:
+        if self._app is not None:
+            return self._app
+        if not invited.app:
+            raise BadInput(f"neither the run nor this cluster says where the app is; set FEDPLANE_APP, or the annotation {APP_ANNOTATION}")
+        return Path(invited.app)
+
+
+def failed(failure: Exception) -> Undone:
+    """What is said of one of `FAILURES`."""
+    if isinstance(failure, AppFailed):
+        return Undone(failure.reason, str(failure), failure.detail)
+    reason, said = next((reason, said) for kind, reason, said in REASONS if isinstance(failure, kind))
+    return Undone(reason, f"{said}: {failure}")
+
+
+def about(invited: Invited) -> Attributes:
+    """What every span of an answer says."""
+    return {"fedplane.run": invited.run, "fedplane.round": invited.round, "fedplane.cluster": invited.cluster}
+
+
+def last_moment(invited: Invited) -> datetime:
+    """Until when work on the question is of use."""
+    return invited.carried_until or invited.deadline
+
+
+def _working_seconds(left_seconds: float) -> float:
+    """How much of the time that is left the app may take: what remains is for the answer to arrive before the round is closed."""
+    return left_seconds - min(left_seconds * ANSWERING_SHARE, ANSWERING_SECONDS_MAX)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _lay_out(directory: Path, invited: Invited, model: Path | None) -> None:
+    """Put the app's question into a fresh directory; what the app finds there is described in `frameworks`."""
+    if model is None and invited.task is not Task.INITIALIZE:
+        raise BadInput(f"it asks to {invited.task}, and names no model")
+    remove(directory)
+    _made(directory)
+    if model is not None:
+        (directory / "model.safetensors").hardlink_to(model)
+    told = {"task", "run", "round", "training_round", "cluster", "position", "clusters", "data", "configuration", "run_configuration"}
+    (directory / "invitation.json").write_text(json.dumps(invited.model_dump(mode="json", include=told)))
