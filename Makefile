@@ -4,10 +4,11 @@
 PYTHON ?= python3
 PIP_INSTALL = pip install --quiet --quiet --disable-pip-version-check
 EXAMPLE = examples/01-mnist
-BENCHMARKS = control plane replicas fold robust
+PEERS = .fedplane/peers
+BENCHMARKS = superlink control plane replicas limited fold robust placement
 
 .DEFAULT_GOAL := help
-.PHONY: help venv app demo test check lint fix bench schemas clean
+.PHONY: help venv app peers demo test check lint fix bench schemas clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +16,8 @@ help: ## list the targets
 venv: .venv/.made ## make .venv, with fedplane and what its tests need
 
 app: $(EXAMPLE)/.venv/.made ## make the example app's own environment (PyTorch and Flower)
+
+peers: $(PEERS)/.made ## make environments with NVFlare and OpenFL, to measure beside ours
 
 demo: venv app ## a whole federation on this machine: train, explain, evaluate
 	@.venv/bin/fedplane demo
@@ -34,15 +37,16 @@ fix: venv ## let ruff mend what it can
 	@.venv/bin/ruff check --quiet --fix
 	@.venv/bin/ruff format --quiet
 
-bench: venv ## measure speed, for some minutes; the reports go to .fedplane/bench
-	@for each in $(BENCHMARKS); do .venv/bin/python benchmarks/$$each.py --quick --json .fedplane/bench/$$each.json || exit; done
+bench: venv app ## measure speed, for half an hour on a quiet machine, and write docs/performance.md
+	@for each in $(BENCHMARKS); do .venv/bin/python benchmarks/$$each.py --json .fedplane/bench/$$each.json || exit; done
+	@.venv/bin/python benchmarks/page.py .fedplane/bench docs/performance.md
 
 schemas: venv ## write JSON Schemas, docs/events.md and docs/rounds.md anew
 	@.venv/bin/python -m fedplane.schemas.generate
 	@.venv/bin/python docs/draw_rounds.py
 
 clean: ## remove the environments and every cache
-	@rm -rf .venv $(EXAMPLE)/.venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf .venv $(EXAMPLE)/.venv $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # A stamp is newer than what was installed from, so a second run has nothing to do.
 
@@ -60,6 +64,18 @@ $(EXAMPLE)/.venv/.made: $(EXAMPLE)/pyproject.toml
 	@$(PYTHON) -m venv $(EXAMPLE)/.venv
 	@$(EXAMPLE)/.venv/bin/$(PIP_INSTALL) torch==2.13.0
 	@$(EXAMPLE)/.venv/bin/$(PIP_INSTALL) --editable $(EXAMPLE)
+	@touch $@
+
+# OpenFL asks for more than its averaging imports, and its decoding needs a numpy before 2.4.
+# Neither peer needs PyTorch to average arrays, and neither gets it.
+$(PEERS)/.made:
+	@$(call need_python)
+	@echo "making $(PEERS)"
+	@$(PYTHON) -m venv $(PEERS)/nvflare
+	@$(PEERS)/nvflare/bin/$(PIP_INSTALL) nvflare==2.9.0
+	@$(PYTHON) -m venv $(PEERS)/openfl
+	@$(PEERS)/openfl/bin/$(PIP_INSTALL) 'numpy<2.4' pandas protobuf scikit-learn dynaconf cloudpickle tqdm
+	@$(PEERS)/openfl/bin/$(PIP_INSTALL) --no-deps openfl==1.9
 	@touch $@
 
 define need_python

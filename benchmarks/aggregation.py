@@ -1,40 +1,47 @@
-"""What the two aggregation benchmarks share: the same updates for both sides, Flower in its own process, our fold.
+"""What the aggregation benchmarks share: the same updates for all sides, the peers in their own processes, our fold.
 
-Flower lives in an environment of its own, so a second process measures it, on updates made by the same few lines.
-The sides take turns, and ratios are of medians: whatever slows the machine slows both.
+A peer lives in an environment of its own, so a second process measures it, on updates made by the same few lines (`peering`).
+The sides take turns, and ratios are of medians: whatever slows the machine slows all of them.
 """
 
-import hashlib
 import json
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from peering import updates
 
+from fedplane.aggregator.reading import MEMBERS_AT_ONCE
 from fedplane.aggregator.shards import ShardFold
 from fedplane.aggregator.strategies.algebra import Coefficients, Strategy
+from fedplane.aggregator.team import Job, Team
+from fedplane.schemas.digests import Hashing
 from fedplane.schemas.layout import Layout, cut, parse_header
 
-__all__ = ["CHUNK_BYTES", "SHARD_BYTES", "Flower", "fold", "layout_of", "medians", "seconds", "updates"]
+__all__ = [
+    "CHUNK_BYTES", "FLOWER", "FLOWER_PYTHON", "NVFLARE", "OPENFL", "PEERS", "SHARD_BYTES", "Answer", "Peer", "fold", "layout_of",
+    "medians", "seconds", "updates",
+]  # fmt: skip
 
 SHARD_BYTES, CHUNK_BYTES = 16_000_000, 1_000_000
 """The aggregator's defaults."""
 
-FLOWER = Path(__file__).parent / "flwr_aggregation.py"
-FLOWER_PYTHON = Path(__file__).parents[1] / "examples" / "01-mnist" / ".venv" / "bin" / "python"
+HERE = Path(__file__).parent
+FLOWER_PYTHON = HERE.parent / "examples" / "01-mnist" / ".venv" / "bin" / "python"
+PEER_ENVIRONMENTS = HERE.parent / ".fedplane" / "peers"
 
-
-def updates(members: int, elements: int, spread: float) -> tuple[np.ndarray, list[np.ndarray]]:
-    """A model of standard normal weights, and members that differ from it by that share of them; the fourth differs by half as much."""
-    random = np.random.default_rng(0)
-    model = random.standard_normal(elements, dtype=np.float32)
-    away = [np.float32(spread * (0.5 if member == 3 else 1.0)) for member in range(members)]
-    return model, [model + random.standard_normal(elements, dtype=np.float32) * each for each in away]
+FLOWER, NVFLARE, OPENFL = "Flower", "NVFlare", "OpenFL"
+PEERS = {
+    FLOWER: (FLOWER_PYTHON, HERE / "flwr_aggregation.py"),
+    NVFLARE: (PEER_ENVIRONMENTS / "nvflare" / "bin" / "python", HERE / "nvflare_aggregation.py"),
+    OPENFL: (PEER_ENVIRONMENTS / "openfl" / "bin" / "python", HERE / "openfl_aggregation.py"),
+}
+"""Each peer's Python, and the program that it runs. `make app` makes the first one, `make peers` the others."""
 
 
 def layout_of(elements: int) -> Layout:
@@ -43,21 +50,19 @@ def layout_of(elements: int) -> Layout:
 
 
 def fold(
-    strategy: Strategy, coefficients: Coefficients, layout: Layout, members: Sequence[memoryview], *, digests: bool = False
+    team: Team, strategy: Strategy, coefficients: Coefficients, layout: Layout, members: Sequence[memoryview], *, digests: bool = False
 ) -> list[bytes]:
     """Every shard of the next model, as `folding` drives a fold, from bytes that have arrived. Returns the first bytes of each shard."""
     begun = []
     for begin, end in cut(layout.bytes, SHARD_BYTES):
         folding = ShardFold(strategy, coefficients, layout, (begin, end), CHUNK_BYTES)
-        hashes = [hashlib.sha256() for _ in members]
+        hashings = [Hashing() for _ in members]
         for chunk, (low, high) in enumerate(folding.chunks):
-            folding.open(chunk)
-            for member, update in enumerate(members):
-                data = update[begin + low : begin + high]
-                if digests:
-                    hashes[member].update(data)
-                folding.add(member, data)
-            folding.close(chunk)
+            for first in range(0, len(members), MEMBERS_AT_ONCE):
+                arrived = [update[begin + low : begin + high] for update in members[first : first + MEMBERS_AT_ONCE]]
+                hashing: list[Job] = [partial(each.update, data) for each, data in zip(hashings[first:], arrived, strict=False)]
+                team.do((hashing if digests else []) + folding.add(chunk, first, arrived))
+        assert len({each.digest for each in hashings}) == (len(members) if digests else 1)
         begun.append(bytes(folding.out[:4096]))
         del folding  # before the next one is made, as between two tasks
     return begun
@@ -69,31 +74,54 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-class Flower:
-    """Flower in a process of its own."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a peer says of one aggregation: seconds of each step, and whose update the result is. The steps are said in `peering`."""
 
-    def __init__(self) -> None:
-        if not FLOWER_PYTHON.exists():
-            sys.exit("the example has no environment, and Flower lives in it; `make app` makes it")
+    verifying: float
+    loading: float
+    aggregating: float
+    chosen: list[int]
+
+
+class Peer:
+    """A peer in a process of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        python, program = PEERS[name]
+        if not python.exists():
+            sys.exit(f"{name} has no environment; `make {'app' if name == FLOWER else 'peers'}` makes it")
         self._process = subprocess.Popen(
-            [FLOWER_PYTHON, FLOWER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [python, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
 
-    def __enter__(self) -> "Flower":
+    @staticmethod
+    def is_there(name: str) -> bool:
+        """Whether it has an environment."""
+        return PEERS[name][0].exists()
+
+    def __enter__(self) -> "Peer":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
 
-    def ask(self, strategy: str, members: int, elements: int, spread: float, tensor: int) -> dict[str, Any]:
-        """How long it takes; `tensor` is how many elements a tensor of the model has."""
+    def ask(self, strategy: str, members: int, elements: int, spread: float, tensor: int) -> None:
+        """How long does it take? `tensor` is how many elements a tensor of the model has."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         question = {"strategy": strategy, "members": members, "elements": elements, "spread": spread, "tensor": tensor}
         self._process.stdin.write(json.dumps(question) + "\n")
         self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
+
+    def answer(self) -> Answer:
+        """Its answer to the question."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit(f"{self.name} died of the question; to see why, ask {PEERS[self.name][1].name} by hand")
+        said = json.loads(line)
+        return Answer(**said["seconds"], chosen=said["chosen"])
 
 
 def medians(samples: dict[str, list[float]]) -> dict[str, float]:

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import platform
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from typing import Any
 from fedplane.cli.orphans import die_with_parent
 from fedplane.cli.server import find_server
 
-__all__ = ["MB", "Line", "Options", "RawCopy", "Report", "Server", "Usage", "fit", "free_megabytes", "options", "scratch", "usage"]
+__all__ = ["MB", "Line", "Options", "RawCopy", "Report", "Server", "Usage", "fit", "free_megabytes", "options", "scratch", "short", "usage"]
 
 MB = 1_000_000
 
@@ -48,16 +50,24 @@ class Options:
     """What a benchmark was told."""
 
     quick: bool
+    smoke: bool
     json: Path | None
+
+    @property
+    def extent(self) -> str:
+        """How much is measured, in a word."""
+        return "smoke" if self.smoke else "quick" if self.quick else "full"
 
 
 def options(description: str) -> Options:
     """Read the command line that all benchmarks share."""
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer and smaller cases: under 50 seconds")
+    parser.add_argument("--smoke", action="store_true", help="the smallest case only, to see that it runs: its numbers say nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there, as JSON")
     told = parser.parse_args()
-    return Options(told.quick, told.json)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # as Ctrl-C does: processes are ended, files removed
+    return Options(told.quick or told.smoke, told.smoke, told.json)
 
 
 @contextmanager
@@ -133,6 +143,7 @@ class RawCopy:
 
 
 def _receive(listening: socket.socket) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # that is how its parent ends it, and no reason to say anything
     buffer = bytearray(MB)
     while True:
         connection, _ = listening.accept()
@@ -194,6 +205,7 @@ class Report:
     name: str
     leaves_out: str
     tables: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     bars: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -205,7 +217,7 @@ class Report:
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Print a table: the first column is the case, the others are numbers."""
         self.tables.append({"title": title, "columns": list(columns), "rows": [list(row) for row in rows]})
-        written = [list(columns), *([_short(value) for value in row] for row in rows)]
+        written = [list(columns), *([short(value) for value in row] for row in rows)]
         widths = [max(len(row[column]) for row in written) for column in range(len(columns))]
         print(f"\n{title}")
         for row in written:
@@ -214,6 +226,7 @@ class Report:
 
     def note(self, said: str) -> None:
         """Print a sentence about what was measured."""
+        self.notes.append(said)
         print(said)
 
     def bar(self, name: str, value: float, *, at_least: float | None = None, at_most: float | None = None) -> None:
@@ -223,23 +236,29 @@ class Report:
         ok = value >= bar if at_least is not None else value <= bar
         self.bars[name] = {"value": value, "bar": bar, "must_be": "at most" if at_least is None else "at least", "ok": ok}
 
-    def finish(self, file: Path | None) -> None:
+    def finish(self, told: Options) -> None:
         """Print the bars, and write everything down if wanted."""
         if self.bars:
             print("\nbars")
         for name, bar in self.bars.items():
-            print(f"  {'met   ' if bar['ok'] else 'MISSED'}  {name}: {_short(bar['value'])}, must be {bar['must_be']} {_short(bar['bar'])}")
-        print(f"\n{self.name} took {time.monotonic() - self._begun:.0f} s, load {os.getloadavg()[0]:.1f} at its end")
-        if file is not None:
+            print(f"  {'met   ' if bar['ok'] else 'MISSED'}  {name}: {short(bar['value'])}, must be {bar['must_be']} {short(bar['bar'])}")
+        seconds, load = round(time.monotonic() - self._begun), round(os.getloadavg()[0], 2)
+        print(f"\n{self.name} took {seconds} s, load {load} at its end")
+        if told.json is not None:
             document = {
                 "benchmark": self.name,
+                "extent": told.extent,
+                "at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": seconds,
+                "load_at_end": load,
                 "machine": self.machine,
                 "left_out": self.leaves_out,
                 "tables": self.tables,
+                "notes": self.notes,
                 "bars": self.bars,
             }
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(document, indent=2) + "\n")
+            told.json.parent.mkdir(parents=True, exist_ok=True)
+            told.json.write_text(json.dumps(document, indent=2) + "\n")
 
 
 def _machine() -> dict[str, Any]:
@@ -269,7 +288,8 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A value as it is shown: of a number, three digits."""
     if not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

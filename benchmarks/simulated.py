@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from resource import RLIMIT_DATA, prlimit
 from typing import Any
 
 import structlog
@@ -31,7 +32,10 @@ from fedplane.schemas.names import run_id
 from fedplane.schemas.resources import FederatedLearning
 from fedplane.schemas.subjects import update_piece
 
-__all__ = ["aggregators", "answer_all", "bus_of", "facts_of", "hub", "learning", "model_header", "quiet", "submit"]
+__all__ = [
+    "Aggregators", "aggregators", "answer_all", "bus_at", "bus_of", "facts_of", "hub", "learning", "model_header", "quiet", "submit",
+    "until_either_ends",
+]  # fmt: skip
 
 BULK_BYTES = 60_000_000_000
 """More than any benchmark stores; the server reserves nothing in advance."""
@@ -41,6 +45,9 @@ LEASE_SECONDS = 3600.0
 
 END_SECONDS = 1.0
 """How long a service may take to end before it is told again."""
+
+WATCH_SECONDS = 0.2
+"""How often to look whether the aggregators are still there."""
 
 ANSWERS_AT_ONCE_MAX = 64
 """How many clusters are in the middle of an answer at a time: real ones are as many processes, and this is one."""
@@ -61,6 +68,13 @@ async def bus_of(server: Server, name: str) -> AsyncIterator[NatsBus]:
 
 
 @asynccontextmanager
+async def bus_at(url: str, name: str) -> AsyncIterator[NatsBus]:
+    """A connection to a federation whose streams are there already."""
+    async with open_bus(url, name=name, source=f"/bench/{name}") as bus:
+        yield bus
+
+
+@asynccontextmanager
 async def hub(bus: Bus, *services: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """A scheduler and other services as tasks of this process."""
     tasks = [asyncio.create_task(Replica(Scheduler(), bus.log).run()), *(asyncio.create_task(service) for service in services)]
@@ -69,6 +83,17 @@ async def hub(bus: Bus, *services: Coroutine[Any, Any, None]) -> AsyncIterator[N
         for task in tasks:
             if task.done():
                 task.result()
+    finally:
+        await _end(tasks)
+
+
+async def until_either_ends(*work: Coroutine[Any, Any, None]) -> None:
+    """Run all until one has ended, well or not; the others are given up."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
     finally:
         await _end(tasks)
 
@@ -82,17 +107,40 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
             task.cancel()
 
 
-@contextmanager
-def aggregators(server: Server, count: int) -> Iterator[list[int]]:
-    """So many aggregators as processes of their own; their pids."""
-    processes = [_aggregator(server, replica) for replica in range(count)]
-    try:
-        yield [process.pid for process in processes]
-    finally:
-        for process in processes:
+class Aggregators:
+    """Aggregators as processes of their own."""
+
+    def __init__(self, server: Server, count: int, data_bytes_max: int | None) -> None:
+        self._processes = [_aggregator(server, replica) for replica in range(count)]
+        if data_bytes_max is not None:
+            for pid in self.pids:
+                prlimit(pid, RLIMIT_DATA, (data_bytes_max, data_bytes_max))
+
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._processes]
+
+    async def watch(self) -> None:
+        """Wait for ever. Raises RuntimeError when one of them has ended, since without it nobody would ever go on."""
+        while all(process.poll() is None for process in self._processes):
+            await asyncio.sleep(WATCH_SECONDS)
+        raise RuntimeError("an aggregator has ended in the middle of a measurement; why is on standard error")
+
+    def end(self) -> None:
+        for process in self._processes:
             process.send_signal(signal.SIGTERM)
-        for process in processes:
+        for process in self._processes:
             process.wait()
+
+
+@contextmanager
+def aggregators(server: Server, count: int, data_bytes_max: int | None = None) -> Iterator[Aggregators]:
+    """So many aggregators for the time of a block; the kernel refuses each of them more data than that, if it is given."""
+    running = Aggregators(server, count, data_bytes_max)
+    try:
+        yield running
+    finally:
+        running.end()
 
 
 def _aggregator(server: Server, replica: int) -> subprocess.Popen[bytes]:

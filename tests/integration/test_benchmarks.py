@@ -1,0 +1,69 @@
+"""Every benchmark runs and says what was promised about it: a program that nobody runs is found broken on the day of a release."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from machine_story import REPOSITORY, app_python
+
+BENCHMARKS = REPOSITORY / "benchmarks"
+OURS_ALONE = ("control", "plane", "replicas", "limited", "placement")
+WITH_FLOWER = ("superlink", "fold", "robust")
+SMOKE_SECONDS = 120
+
+
+def report_of(name: str, directory: Path) -> dict[str, Any]:
+    file = directory / f"{name}.json"
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / f"{name}.py", "--smoke", "--json", file],
+        capture_output=True, text=True, timeout=SMOKE_SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "left out: " in done.stdout
+    report: dict[str, Any] = json.loads(file.read_text())
+    return report
+
+
+def insist_on_bars(report: dict[str, Any]) -> None:
+    """Whether bars are met says nothing here: the case is the smallest there is, and others use the machine."""
+    assert report["extent"] == "smoke"
+    assert report["tables"]
+    assert report["bars"]
+    for name, bar in report["bars"].items():
+        assert set(bar) == {"value", "bar", "must_be", "ok"}, name
+        assert bar["ok"] == (bar["value"] >= bar["bar"] if bar["must_be"] == "at least" else bar["value"] <= bar["bar"]), name
+
+
+@pytest.mark.parametrize("name", OURS_ALONE)
+def test_a_benchmark_runs_and_reports_its_bars(tmp_path, name: str) -> None:
+    insist_on_bars(report_of(name, tmp_path))
+
+
+@pytest.mark.app
+@pytest.mark.parametrize("name", WITH_FLOWER)
+def test_a_benchmark_beside_flower_runs_and_reports_its_bars(tmp_path, name: str) -> None:
+    app_python()
+
+    insist_on_bars(report_of(name, tmp_path))
+
+
+def test_the_page_shows_every_report_that_is_there_and_names_those_that_are_not(tmp_path) -> None:
+    report_of("limited", tmp_path)
+    target = tmp_path / "performance.md"
+    subprocess.run([sys.executable, BENCHMARKS / "page.py", tmp_path, target], check=True)
+    text = target.read_text()
+
+    assert text.count("No report of it is there.") == len(OURS_ALONE + WITH_FLOWER) - 1
+    assert "A smoke run of " in text
+    assert re.search(r"^\| limited: resident at most, 1 MB, 2 clusters, MB \| \d+ \| at most 512 \| met \|$", text, re.MULTILINE)
+
+
+def test_make_runs_every_benchmark_that_the_page_shows() -> None:
+    made = re.search(r"^BENCHMARKS = (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+
+    assert made is not None
+    assert sorted(made[1].split()) == sorted(OURS_ALONE + WITH_FLOWER)
