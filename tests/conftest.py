@@ -1,16 +1,23 @@
-"""What tests stand on: a real nats-server on loopback, with its own store, as a user's would be."""
+"""What tests stand on: a real nats-server and a real Kubernetes API server on loopback, with stores of their own, as a user's would be."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
+import yaml
+from apiserver import ApiServer, Server
 from hypothesis import settings
+from sources import ROOT
+
+from fedplane.schemas.crd import CRD_NAME
 
 READY_SECONDS = 10
 
@@ -74,3 +81,59 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     server.start()
     yield server
     server.stop()
+
+
+def missing(said: str) -> NoReturn:
+    """What a test stands on is not there: on a laptop it is left out, in CI that is a failure."""
+    (pytest.fail if "CI" in os.environ else pytest.skip)(said)
+
+
+@pytest.fixture(scope="session")
+def ocm_crds() -> dict[str, dict[str, Any]]:
+    """Open Cluster Management's own CustomResourceDefinitions, by name."""
+    if not os.environ.get("OCM_CRDS"):
+        missing("OCM_CRDS does not name a folder with Open Cluster Management's CRDs; see CONTRIBUTING.md")
+    found = [yaml.safe_load(path.read_text()) for path in sorted(Path(os.environ["OCM_CRDS"]).glob("*.yaml"))]
+    return {definition["metadata"]["name"]: definition for definition in found}
+
+
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """An API server of our own, which knows our CRD. It can be killed, so a test that does so starts it again."""
+    if not os.environ.get("KUBEBUILDER_ASSETS"):
+        missing("KUBEBUILDER_ASSETS does not name a folder with etcd and kube-apiserver; see CONTRIBUTING.md")
+    server = ApiServer(tmp_path_factory.mktemp("kubernetes"), Path(os.environ["KUBEBUILDER_ASSETS"]))
+    try:
+        server.start()
+        server.install(our_crd())
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def kubernetes_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An API server that knows our CRD, and need not be ours: one that is there, or K3s in a container."""
+    if os.environ.get("KUBEBUILDER_ASSETS"):
+        yield request.getfixturevalue("api_server")
+    elif not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
+        missing("there are neither KUBEBUILDER_ASSETS nor Docker to run an API server with; see CONTRIBUTING.md")
+    else:
+        from testcontainers.community.k3s import K3SContainer
+
+        with K3SContainer() as container:
+            server = Server(tmp_path_factory.mktemp("kubernetes"))
+            server.kubeconfig.write_text(container.config_yaml())
+            server.install(our_crd())
+            yield server
+
+
+@pytest.fixture(scope="session")
+def hub_server(kubernetes_server: Server, ocm_crds: dict[str, dict[str, Any]]) -> Server:
+    """The same, with Open Cluster Management's kinds: what a hub serves."""
+    kubernetes_server.install({name: definition for name, definition in ocm_crds.items() if name != CRD_NAME})
+    return kubernetes_server
+
+
+def our_crd() -> dict[str, dict[str, Any]]:
+    return {CRD_NAME: yaml.safe_load((ROOT / f"deploy/crds/{CRD_NAME}.yaml").read_text())}

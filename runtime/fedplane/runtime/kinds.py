@@ -1,0 +1,29 @@
+"""The kinds of objects that services meet on a hub: ours, Open Cluster Management's, and the few of Kubernetes itself that they need.
+
+A table, so that a group or a plural is written once. Source: the CRDs of open-cluster-management-io/api, version 1.3.
+"""
+
+from fedplane.runtime.objects import Kind
+from fedplane.schemas.crd import GROUP, PLURAL, VERSION
+from fedplane.schemas.resources import KIND
+
+__all__ = [
+    "ADD_ON_PLACEMENT_SCORE", "CONFIG_MAP", "EVENT", "FEDERATED_LEARNING", "MANAGED_CLUSTER", "MANAGED_CLUSTER_SET",
+    "MANAGED_CLUSTER_SET_BINDING", "MANIFEST_WORK", "NAMESPACE", "PLACEMENT", "PLACEMENT_DECISION",
+]  # fmt: skip
+
+_CLUSTERS, _WORK = "cluster.open-cluster-management.io", "work.open-cluster-management.io"
+
+FEDERATED_LEARNING = Kind(GROUP, VERSION, KIND, PLURAL)
+
+MANAGED_CLUSTER = Kind(_CLUSTERS, "v1", "ManagedCluster", "managedclusters", namespaced=False)
+MANAGED_CLUSTER_SET = Kind(_CLUSTERS, "v1beta2", "ManagedClusterSet", "managedclustersets", namespaced=False)
+MANAGED_CLUSTER_SET_BINDING = Kind(_CLUSTERS, "v1beta2", "ManagedClusterSetBinding", "managedclustersetbindings")
+PLACEMENT = Kind(_CLUSTERS, "v1beta1", "Placement", "placements")
+PLACEMENT_DECISION = Kind(_CLUSTERS, "v1beta1", "PlacementDecision", "placementdecisions")
+ADD_ON_PLACEMENT_SCORE = Kind(_CLUSTERS, "v1alpha1", "AddOnPlacementScore", "addonplacementscores")
+MANIFEST_WORK = Kind(_WORK, "v1", "ManifestWork", "manifestworks")
+
+CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", has_status=False)
+NAMESPACE = Kind("", "v1", "Namespace", "namespaces", namespaced=False)
+EVENT = Kind("", "v1", "Event", "events", has_status=False)
