@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from fedplane.scheduler import fleet
-from fedplane.scheduler.filters import CLUSTER_SET_LABEL, FILTERS, MESSAGE_CHARACTERS_MAX, refusal
+from fedplane.scheduler import filters, fleet
+from fedplane.scheduler.filters import FILTERS, MESSAGE_CHARACTERS_MAX, Question
+from fedplane.scheduler.ocm.inventory import EXCLUSIVE_LABEL, NO_HUB, Binding, ClusterSet, Inventory, ManagedCluster, Taint
 from fedplane.schemas.facts import Advertised
 from fedplane.schemas.models import Refused
 from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
@@ -15,6 +16,15 @@ NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 def resource(**spec):
     return FederatedLearning.model_validate({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "r"}, "spec": spec})
+
+
+def refusal(run, offered, now, hub=NO_HUB):
+    return filters.refusal(Question.of(run, now, hub), offered)
+
+
+def hub(**known):
+    """A hub that knows the cluster, and on which every namespace's runs may use the set "eu"."""
+    return Inventory(clusters={"a": ManagedCluster(name="a", **known)}, sets={"eu": ClusterSet("eu")}, bindings=(Binding("default", "eu"),))
 
 
 def placed_by(*predicates, **placement):
@@ -76,7 +86,7 @@ def test_a_cluster_that_has_the_data_passes_a_run_that_asks_for_nothing_else():
         ),
         (
             placed_by(clusterSets=["eu", "us"]),
-            cluster(labels={CLUSTER_SET_LABEL: "asia"}),
+            cluster(labels={EXCLUSIVE_LABEL: "asia"}),
             "sets",
             "is in the cluster set asia, the placement allows eu, us",
         ),
@@ -105,20 +115,24 @@ def test_the_first_violated_filter_is_the_reason():
         client={"placement": {"clusterSets": ["eu"], "predicates": [{"requiredClusterSelector": expression("label", "gpu", "Exists")}]}},
         resources={"requests": {"cpu": "4", "memory": "1Gi"}},
     )
-    mended = [
-        {"at": NOON},
-        {"frameworks": ("openfl",)},
-        {"claims": {"r.client-data": "/data"}},
-        {"claims": {"r.client-data": "/data", "consent": "yes"}},
-        {"labels": {CLUSTER_SET_LABEL: "eu"}},
-        {"labels": {CLUSTER_SET_LABEL: "eu", "gpu": "a"}},
-        {"allocatable": {"cpu": "4"}},
-    ]
     offered = {"at": NOON - timedelta(minutes=1), "frameworks": ("flower",), "claims": {}}
-    reasons = [refusal(hopeless, cluster(**offered), NOON).reason]
-    for better in mended:
+    known = {"accepted": False, "taints": (Taint("busy"),)}
+    mended = [
+        ({"at": NOON}, {}),
+        ({"frameworks": ("openfl",)}, {}),
+        ({"claims": {"r.client-data": "/data"}}, {}),
+        ({"claims": {"r.client-data": "/data", "consent": "yes"}}, {}),
+        ({}, {"accepted": True}),
+        ({}, {"labels": {EXCLUSIVE_LABEL: "eu"}}),
+        ({}, {"labels": {EXCLUSIVE_LABEL: "eu", "gpu": "a"}}),
+        ({}, {"taints": ()}),
+        ({"allocatable": {"cpu": "4"}}, {}),
+    ]
+    reasons = [refusal(hopeless, cluster(**offered), NOON, hub(**known)).reason]
+    for better, better_known in mended:
         offered |= better
-        reasons.append(refusal(hopeless, cluster(**offered), NOON).reason)
+        known |= better_known
+        reasons.append(refusal(hopeless, cluster(**offered), NOON, hub(**known)).reason)
 
     assert reasons == [reason for reason, _ in FILTERS]
 
@@ -129,9 +143,9 @@ def test_the_first_violated_filter_is_the_reason():
         (resource(framework="flower"), cluster(frameworks=())),
         (resource(framework="flower"), cluster(frameworks=("openfl", "flower"))),
         (resource(resources={"requests": {"cpu": "1500m", "memory": "1Gi"}}), cluster(allocatable={"cpu": "1.5", "memory": "1073741824"})),
-        (placed_by(clusterSets=["global"]), cluster(labels={CLUSTER_SET_LABEL: "asia"})),
+        (placed_by(clusterSets=["global"]), cluster(labels={EXCLUSIVE_LABEL: "asia"})),
         (placed_by(clusterSets=["eu", "default"]), cluster()),
-        (placed_by(clusterSets=["eu"]), cluster(labels={CLUSTER_SET_LABEL: "eu"})),
+        (placed_by(clusterSets=["eu"]), cluster(labels={EXCLUSIVE_LABEL: "eu"})),
     ],
 )
 def test_a_cluster_passes_with_exactly_what_is_asked_for(run, offered):
@@ -185,7 +199,7 @@ def test_one_satisfied_predicate_is_enough_and_a_refusal_tells_why_each_one_is_n
 @pytest.mark.parametrize(
     ("selector", "name"),
     [
-        ({"celSelector": {"celExpressions": ["true"]}}, "celSelector"),
+        ({"fieldSelector": {"fields": []}}, "fieldSelector"),
         ({"labelSelector": {"matchFields": []}}, "matchFields"),
         ({"claimSelector": {"matchLabels": {}}}, "matchLabels"),
     ],
@@ -193,7 +207,7 @@ def test_one_satisfied_predicate_is_enough_and_a_refusal_tells_why_each_one_is_n
 def test_a_part_of_a_selector_that_is_not_known_refuses_instead_of_being_ignored(selector, name):
     assert refusal(placed_by(selector), cluster(), NOON).message == (
         f"satisfies no predicate of the placement: predicate 1 uses {name}, "
-        "which this scheduler cannot evaluate (it knows labelSelector and claimSelector)"
+        "which this scheduler cannot evaluate (it knows labelSelector, claimSelector and celSelector)"
     )
 
 
@@ -201,3 +215,66 @@ def test_a_message_is_cut_where_it_becomes_unreadable():
     message = refusal(placed_by(expression("label", "zone", "In", "n" * 1000)), cluster(), NOON).message
 
     assert (len(message), message[-1]) == (MESSAGE_CHARACTERS_MAX, "…")
+
+
+@pytest.mark.parametrize(
+    ("placement", "known", "reason", "message"),
+    [
+        ({}, {"accepted": False}, "accepted", "is not accepted by the hub; set spec.hubAcceptsClient of its ManagedCluster"),
+        ({}, {"deleting": True}, "accepted", "is being removed from the hub"),
+        (
+            {"clusterSets": ["eu"]},
+            {},
+            "sets",
+            "is in no cluster set that the namespace default is bound to and the placement allows; these are eu",
+        ),
+        (
+            {"clusterSets": ["us"]},
+            {"labels": {EXCLUSIVE_LABEL: "us"}},
+            "sets",
+            "is in no cluster set that the namespace default is bound to and the placement allows; these are none",
+        ),
+        (
+            {"tolerations": [{"key": "gpu", "operator": "Exists"}]},
+            {"labels": {EXCLUSIVE_LABEL: "eu"}, "taints": (Taint("gpu"), Taint("busy", "yes", "NoSelectIfNew"))},
+            "taints",
+            "has the taint busy=yes:NoSelectIfNew, which the placement does not tolerate",
+        ),
+    ],
+)
+def test_a_hub_may_know_why_a_cluster_that_advertises_itself_is_not_to_be_used(placement, known, reason, message):
+    assert refusal(placed_by(**placement), cluster(), NOON, hub(**known)) == Refused(cluster="a", reason=reason, message=message)
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("managedCluster.metadata.name == 'a'", None),
+        ("managedCluster.status.clusterClaims.exists(c, c.name == 'data')", None),
+        (
+            "int(managedCluster.status.allocatable.cpu) > 8",
+            "satisfies no predicate of the placement: predicate 1 asks for int(managedCluster.status.allocatable.cpu) > 8, and it is false",
+        ),
+        (
+            "managedCluster.status.nothing",
+            "satisfies no predicate of the placement: predicate 1 asks for managedCluster.status.nothing, and there is no nothing",
+        ),
+        (
+            "managedCluster.metadata.name",
+            "satisfies no predicate of the placement: predicate 1 asks for managedCluster.metadata.name, and it is no truth value",
+        ),
+        (
+            "managedCluster['\"\\\\ud800\"'.parseJSON()]",
+            "satisfies no predicate of the placement: predicate 1 asks for managedCluster['\"\\\\ud800\"'.parseJSON()], and there is no ?",
+        ),
+        (
+            "hostname() == 'a'",
+            "cannot be judged by the placement's predicates: hostname() is not supported; "
+            "supported are bool, double, dyn, int, isQuantity, isSemver, matches, quantity, semver, size, string",
+        ),
+    ],
+)
+def test_an_expression_sees_what_a_cluster_advertises(expression, message):
+    found = refusal(placed_by({"celSelector": {"celExpressions": [expression]}}), cluster(allocatable={"cpu": "8"}), NOON)
+
+    assert (found and found.message) == message

@@ -1,0 +1,1 @@
+"""Open Cluster Management's placement: which clusters a Placement selects, computed exactly as its own scheduler does."""
