@@ -15,6 +15,7 @@ import uvloop
 
 from fedplane.runtime import telemetry
 from fedplane.runtime.errors import FedplaneError, Unavailable, Unreachable
+from fedplane.runtime.health import Health, answering
 from fedplane.runtime.nats import Limits, NatsBus, open_bus
 from fedplane.runtime.settings import ServiceSettings
 
@@ -47,7 +48,12 @@ def serve(name: str, settings: ServiceSettings, body: Callable[[NatsBus], Awaita
 async def _until_ended(name: str, settings: ServiceSettings, body: Callable[[NatsBus], Awaitable[None]], declares: bool) -> None:
     source = f"/fedplane/{name}/{settings.replica}"
     limits = _limits(settings) if declares else None
-    async with open_bus(settings.nats_url, name=f"{name} {settings.replica}", source=source, limits=limits) as bus:
+    health = Health()
+    async with (
+        answering(settings.health_port, health),
+        open_bus(settings.nats_url, name=f"{name} {settings.replica}", source=source, limits=limits) as bus,
+    ):
+        health.is_ready = bus.is_connected
         structlog.get_logger().info("ready")
         running = asyncio.ensure_future(body(bus))
         told = asyncio.Event()

@@ -9,7 +9,7 @@ from typing import TypeVar
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["EXIT_BAD_INPUT", "ServiceSettings", "read"]
+__all__ = ["EXIT_BAD_INPUT", "HubSettings", "ServiceSettings", "read"]
 
 EXIT_BAD_INPUT = 2
 
@@ -28,6 +28,9 @@ class ServiceSettings(BaseSettings):
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """The least severe line that is logged."""
 
+    health_port: int | None = Field(default=None, ge=1, le=65535)
+    """Where `/live` and `/ready` are answered over HTTP, for a supervisor; see `runtime.health`. None: nothing listens."""
+
     otel_exporter_otlp_endpoint: str | None = Field(default=None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     """Where traces go (OTLP over HTTP); OpenTelemetry's own variable. None: no traces, no cost."""
 
@@ -42,6 +45,18 @@ class ServiceSettings(BaseSettings):
 
     stream_replicas: int = Field(default=1, ge=1, le=5)
     """How many servers keep each stream: 3 on a cluster, which survives the loss of one. Counts when the streams are made."""
+
+
+class HubSettings(ServiceSettings):
+    """What the services share besides that may work on a Kubernetes hub: scheduler and status."""
+
+    kubernetes: str = ""
+    """The hub's API server: `in-cluster` for that of the cluster that this process is a pod of, else the path of a kubeconfig.
+    Empty: there is none, as on one machine.
+    """
+
+    kubernetes_context: str = ""
+    """Which context of the kubeconfig; empty: its current one."""
 
 
 S = TypeVar("S", bound=ServiceSettings)

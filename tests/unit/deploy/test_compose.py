@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+from manifest_story import settings_class
 from sources import ROOT
-
-from fedplane.runtime.settings import ServiceSettings
 
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
 EXAMPLE = ROOT / "examples/01-mnist"
@@ -22,11 +21,6 @@ ROLES = {name: service["build"]["args"]["ROLE"] for name, service in SERVICES.it
 
 every_role = pytest.mark.parametrize("role", sorted(set(ROLES.values())))
 every_process = pytest.mark.parametrize(("name", "role"), ROLES.items(), ids=ROLES)
-
-
-def settings_class(role: str) -> type[ServiceSettings]:
-    found = vars(importlib.import_module(f"fedplane.{role}.settings")).values()
-    return next(each for each in found if isinstance(each, type) and issubclass(each, ServiceSettings) and each is not ServiceSettings)
 
 
 def instructions(name: str) -> Iterator[str]:
