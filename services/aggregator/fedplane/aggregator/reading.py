@@ -20,8 +20,8 @@ WINDOW_CHUNKS = 13
 With them and a chunk's sums, 2 MB of float64, a fold takes less than 16 MB besides its result.
 """
 
-MEMBERS_AT_ONCE = 8
-"""How many members' chunks are handed over together: as many as one pass of a sum reads. The rest of the window is on its way meanwhile."""
+MEMBERS_AT_ONCE = 4
+"""How many members' chunks are handed over together: one pass of a sum reads them. The rest of the window, twice as much, is on its way meanwhile."""
 
 
 class SideBySide:
