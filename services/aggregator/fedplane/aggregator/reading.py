@@ -21,7 +21,9 @@ With them and a chunk's sums, 2 MB of float64, a fold takes less than 16 MB besi
 """
 
 MEMBERS_AT_ONCE = 4
-"""How many members' chunks are handed over together: one pass of a sum reads them. The rest of the window, twice as much, is on its way meanwhile."""
+"""How many members' chunks are handed over together: one pass of a sum reads them.
+The rest of the window, twice as much, is on its way meanwhile.
+"""
 
 
 class SideBySide:
