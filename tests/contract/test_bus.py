@@ -74,6 +74,15 @@ async def test_of_many_who_state_different_things_at_once_one_is_right(bus: Bus)
     assert len({outcome.record.fact.message for outcome in outcomes if outcome.record and isinstance(outcome.record.fact, Declined)}) == 1
 
 
+async def test_a_reader_gets_a_fact_as_it_was_written_too(bus: Bus) -> None:
+    await bus.log.state(declined("a"))
+    records = [record async for batch in _first(bus.log.tail([Declined.pattern()]), 1) for record in batch.records]
+    held = await bus.log.read(declined("a").subject)
+
+    assert held is not None
+    assert [record.body for record in (*records, held)] == [declined("a").model_dump_json(by_alias=True, exclude_none=True).encode()] * 2
+
+
 async def test_a_register_that_nobody_wrote_is_empty(bus: Bus) -> None:
     assert await bus.log.read(declined("a").subject) is None
 

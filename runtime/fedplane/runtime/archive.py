@@ -3,6 +3,7 @@
 A line is a fact as a CloudEvent in structured mode, in log order, and the whole is gzip: `zcat` and every CloudEvents library read it.
 What the log knows beside the fact travels as attributes: the event's id and source, its place on the log, and the trace.
 The place is written with leading zeros, as CloudEvents' `sequence` extension wants it: its order as text is its order.
+A fact is kept as it was read: with a later version's fields, which this one does not know, since the log forgets them for good.
 
 Both directions take one part after the other, since a run may have as many facts as the log has room for.
 Where the bytes are stored is not this module's business.
@@ -41,7 +42,7 @@ class Packer:
         self._packed = bytearray()
 
     def add(self, record: Recorded) -> None:
-        """The next fact of the log."""
+        """The next fact of the log. Raises Corrupt if it cannot be written."""
         self._packed += self._compressor.compress(_line(record) + b"\n")
         self.facts += 1
 
@@ -85,12 +86,15 @@ def _line(record: Recorded) -> bytes:
         more["id"] = record.id
     if record.traceparent:
         more[TRACEPARENT] = record.traceparent
-    return write_structured(record.fact, record.source or "/", more)
+    try:
+        return write_structured(record.fact, record.source or "/", more, record.body)
+    except (ValueError, RecursionError) as error:
+        raise Corrupt(f"{record.fact.subject} cannot be written into an archive: {error}") from error
 
 
 def _record(line: bytes) -> Recorded:
     try:
-        fact, said = read_structured(line)
-        return Recorded(fact, int(said.get(SEQUENCE, "0")), said["id"], said.get(TRACEPARENT), said["source"])
+        fact, said, body = read_structured(line)
+        return Recorded(fact, int(said.get(SEQUENCE, "0")), said["id"], said.get(TRACEPARENT), said["source"], body)
     except (Unreadable, ValueError, KeyError) as error:
         raise Corrupt(f"an archive of facts has a line that is none: {error}") from error

@@ -12,7 +12,7 @@ from fedplane.aggregator.runs import Discard
 from fedplane.runtime.errors import BadInput
 from fedplane.runtime.ports import Fence
 from fedplane.runtime.replica import Perform, State
-from fedplane.schemas.facts import Closed, Expired, Invited, Opened, Rejected, RoundFailed, run_level_facts_of
+from fedplane.schemas.facts import Closed, Expired, Failed, Invited, Opened, Rejected, RoundFailed, run_level_facts_of
 from fedplane.schemas.models import Task
 from fedplane.schemas.subjects import bulk_of_round
 
@@ -162,7 +162,7 @@ def test_after_a_failed_round_its_stragglers_are_carried_and_are_not_late() -> N
     story.obey()
 
     assert (asked(story).round, asked(story).training_round, asked(story).carried) == (2, 1, {"b": 1, "c": 1})
-    assert story.run.outstanding == {cluster: Outstanding(1, 1, first.model) for cluster in "bc"}
+    assert story.run.outstanding == {cluster: Outstanding(1, 1, first.model, overdue=True) for cluster in "bc"}
 
 
 def test_those_that_are_carried_take_the_places_of_others_in_a_sample() -> None:
@@ -181,6 +181,20 @@ def test_a_repeated_round_asks_as_many_others_as_if_nobody_were_carried() -> Non
     story.obey()
 
     assert (set(asked(story).carried), len(asked(story).clusters)) == (set(first), 4)
+
+
+def test_those_that_a_round_awaited_in_vain_until_its_deadline_take_nobodys_place() -> None:
+    story = begun("abcdef", invite=2, closeAt=1, quorum=1, carry=9)
+    dead = set(asked(story).clusters)
+    story.tell(Expired(run=RUN, round=1, at=NOW))
+    story.obey()
+    alive = sorted(set(asked(story).clusters) - dead)
+    train(story, alive[0])
+    third = asked(story)
+    train(story, alive[1], **{alive[1]: 2})
+
+    assert (set(third.carried), len(third.clusters)) == (dead | {alive[1]}, 4)
+    assert len(set(asked(story).clusters) - dead) == 2, "one that is still at work since round 3, and a fresh one"
 
 
 def test_a_straggler_that_is_quarantined_is_not_carried() -> None:
@@ -255,6 +269,15 @@ def test_carry_without_any_later_round_is_refused() -> None:
 
     with pytest.raises(BadInput, match="there is no later round in which an update could count"):
         policies.check(once)
+
+
+def test_carry_is_refused_with_a_strategy_that_counts_nothing_late() -> None:
+    spec = {"server": {"rounds": 9, "minAvailableClients": 2}, "strategy": {"name": "scaffold"}, "rounds": {"carry": 1, "closeAt": 2}}
+    story = Story(spec=spec)
+
+    assert story.stated() == [
+        Failed(run=RUN, at=story.now, reason="BadRequest", message="spec.rounds.carry: scaffold counts no update that is late")
+    ]
 
 
 def test_a_round_that_carries_is_fenced_like_any_other() -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from fedplane.aggregator.runs import Discard
 from fedplane.runtime.replica import Perform
-from fedplane.schemas.facts import Archived, Cancelled, Closed, Completed
+from fedplane.schemas.facts import Archived, Cancelled, Closed, Completed, Failed, RoundFailed
 from fedplane.schemas.resources import RoundPolicy
 from fedplane.schemas.subjects import archive_piece, bulk_of_round
 
@@ -55,6 +55,25 @@ def test_of_an_ended_run_the_last_models_and_the_best_one_stay(policy: dict[str,
 
     assert isinstance(story.log[-1], Completed)
     assert set(range(ROUNDS + 1)) - gone == kept
+
+
+def test_what_a_round_left_is_discarded_in_the_next_one_if_whoever_should_have_done_it_died() -> None:
+    story, _ = trained(2)
+    fresh = [action for action in story.due() if isinstance(action, Perform)]
+
+    assert story.run.round is not None
+    assert not story.run.round.ended
+    assert fresh == [Perform(("discard", RUN, 2), Discard((bulk_of_round(RUN, 2, "update"), bulk_of_round(RUN, 0, "model"))))]
+
+
+def test_a_run_that_fails_leaves_nothing_of_its_last_round() -> None:
+    story, _ = trained(2, attempts=1)
+    story.tell(RoundFailed(run=RUN, round=3, at=NOW, reason="test", message="half of it was folded"))
+    story.obey()
+    last = [action.effect.patterns for action in story.due() if isinstance(action, Perform)][-1]
+
+    assert isinstance(story.log[-1], Failed)
+    assert set(last) == {bulk_of_round(RUN, "*", "update"), *(bulk_of_round(RUN, number, "model") for number in (1, 3))}
 
 
 @pytest.mark.parametrize(("checkpoints", "kept"), [(1, {3, 4}), (2, {3, 4}), (3, {2, 3, 4})])

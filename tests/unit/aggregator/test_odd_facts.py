@@ -120,7 +120,7 @@ def test_of_a_run_that_ends_in_mid_fold_the_beginning_of_a_model_is_discarded() 
     story.tell(folded(1, 0, "a", "b", "c"), Cancelled(run=RUN, at=NOW))
 
     assert [action.effect for action in story.due() if isinstance(action, Perform)] == [
-        Discard((bulk_of_round(RUN, "*", "update"), bulk_of_round(RUN, 1, "model"))),
+        Discard((bulk_of_round(RUN, "*", "update"), bulk_of_round(RUN, 1, "model"), bulk_of_round(RUN, 0, "update"))),
     ]
 
 

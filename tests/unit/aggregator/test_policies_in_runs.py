@@ -84,12 +84,12 @@ def test_all_evaluate_unless_the_resource_says_on_how_many() -> None:
 def test_a_round_closes_as_soon_as_enough_contributions_are_in() -> None:
     story = begun(closeAt=3)
     story.tell(contributed(1, "a"), declined(1, "b"), contributed(1, "c"))
-    waiting = story.due()
+    waiting = story.said()
     story.tell(contributed(1, "d"))
     reminder = Remind(Expired(run=RUN, round=1, at=asked(story).deadline), asked(story).deadline)
 
     assert waiting == [reminder]
-    assert story.due() == [reminder, State(Closed(run=RUN, round=1, at=story.now, reason="3 contributions are in"))]
+    assert story.said() == [reminder, State(Closed(run=RUN, round=1, at=story.now, reason="3 contributions are in"))]
 
 
 def test_contributions_that_cannot_count_do_not_close_a_round() -> None:
@@ -115,7 +115,7 @@ def test_a_run_stops_when_an_evaluation_reaches_the_target() -> None:
     train(story)
     completed = evaluate(story, 0.96)[-1]
 
-    assert story.run.model is None, "of an ended run only a marker stays"
+    assert (story.run.scheduled, story.run.model) == (None, completed.model), "of an ended run only a marker stays, with its model"
     assert isinstance(completed, Completed)
     assert (completed.model.round, completed.metrics, completed.reason) == (3, {"loss": 1, "accuracy": 0.96}, "accuracy reached 0.95")
 
@@ -210,7 +210,7 @@ def test_an_answer_that_weighs_too_much_is_rejected(task) -> None:
     story.tell(contributed(number, "b", 101) if task is Task.TRAIN else evaluated(number, "b", 101, 0.9))
     message = "its weight is 101, and spec.rounds.weightMax is 100"
 
-    assert story.due() == [
+    assert story.said() == [
         State(Rejected(run=RUN, round=number, cluster="b", at=story.now, reason="unacceptable", message=message)),
         Remind(Expired(run=RUN, round=number, at=asked(story).deadline), asked(story).deadline),
     ]

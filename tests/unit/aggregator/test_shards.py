@@ -1,13 +1,15 @@
 """Folding a shard: bytes in, bytes out, whatever dtypes are in it."""
 
 import json
+from functools import partial
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 from fedplane.aggregator.shards import DTYPES, NotFinite, ShardFold, is_finite, products
-from fedplane.aggregator.strategies.algebra import Coefficients, Strategy
+from fedplane.aggregator.strategies import STRATEGIES
+from fedplane.aggregator.strategies.algebra import CannotFold, Coefficients, Strategy
 from fedplane.aggregator.strategies.fedavg import by_examples
 from fedplane.schemas.layout import Layout, parse_header
 
@@ -39,6 +41,18 @@ def folded(layout: Layout, *members: tuple[bytes, float]) -> bytes:
     weights = tuple(weight for _, weight in members)
     fold = ShardFold(Strategy(by_examples), Coefficients(weights, sum(weights)), layout, (0, layout.bytes), CHUNK_BYTES)
     return fold_all(fold, [update for update, _ in members])
+
+
+@pytest.mark.parametrize(("dtype", "members"), [("F32", 1000), ("F64", 1000), ("I8", 125)])
+def test_an_order_statistic_of_more_members_than_there_is_room_for_is_refused(dtype: str, members: int) -> None:
+    size = 1_000_000
+    layout = layout_of((dtype, size // DTYPES[dtype].itemsize))
+    fold = partial(ShardFold, STRATEGIES["fedmedian"]({}), layout=layout, shard=(0, size), chunk_bytes=size)
+    fold(Coefficients((1.0,) * members, 1.0))
+
+    with pytest.raises(CannotFold, match=f"an order statistic of {members + 1} members needs .* invite fewer"):
+        fold(Coefficients((1.0,) * (members + 1), 1.0))
+    ShardFold(STRATEGIES["fedavg"]({}), Coefficients((1.0,) * 5000, 1.0), layout, (0, size), size)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -62,6 +63,14 @@ def test_a_file_is_what_other_programs_call_gzip_and_a_line_is_a_cloud_event() -
     assert len(lines) == len(LOG)
     assert (event["specversion"], event["type"], event["sequence"]) == ("1.0", LOG[0].fact.type, "00000000000000000007")
     assert (event["id"], event["source"], event["traceparent"]) == (LOG[0].id, "/test/ü", "00-trace-1-01")
+
+
+def test_what_a_later_version_says_in_a_fact_is_kept_by_an_earlier_one_that_does_not_know_it() -> None:
+    body = json.dumps({**EXAMPLES[0].model_dump(mode="json", by_alias=True), "later": {"than": "this"}}).encode()
+    file = packed([replace(LOG[0], body=body)])
+
+    assert json.loads(gzip.decompress(file))["data"] == json.loads(body)
+    assert json.loads(unpacked(file)[0].body) == json.loads(body)
 
 
 def test_an_id_that_somebody_else_chose_is_kept() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fedplane.cli.archives import archive_of, facts_in
-from fedplane.runtime.errors import Unreachable
+from fedplane.runtime.errors import BusFull, Unreachable
 from fedplane.runtime.memory import MemoryBulk, MemoryBus, MemoryLog
 from fedplane.runtime.ports import Batch, Fence, Recorded, Stated
 from fedplane.runtime.replica import Replica
@@ -15,7 +15,7 @@ from fedplane.schemas import facts
 from fedplane.schemas.examples import EXAMPLES
 from fedplane.schemas.facts import Archived
 from fedplane.schemas.models import Piece
-from fedplane.schemas.subjects import bulk_of_run
+from fedplane.schemas.subjects import bulk_of_run, update_piece
 from fedplane.schemas.views import RunView
 from fedplane.status.archiving import Archiving
 from fedplane.status.retention import Archive, Forget, Purge, Retention
@@ -70,6 +70,16 @@ async def test_an_archive_has_every_fact_as_the_log_had_it_and_says_so() -> None
     assert of_run(bus) == [*STORY, archived]
 
 
+async def test_updates_that_came_when_the_run_had_ended_leave_with_its_facts() -> None:
+    bus = MemoryBus()
+    await ended(bus)
+    model = set(bus.bulk.chunks)
+    await bus.bulk.write(update_piece(RUN, 1, "slow", "x", 0), memoryview(b"12345678"), 8)
+    await do(bus, Archive(RUN))
+
+    assert {chunk for chunk in bus.bulk.chunks if ".archive." not in chunk} == model
+
+
 async def test_the_run_s_last_view_is_shown_before_it_cannot_be_made_any_more() -> None:
     bus = MemoryBus()
     await ended(bus)
@@ -94,6 +104,18 @@ async def test_after_the_purge_only_the_last_fact_is_left_and_after_all_nothing(
     assert await bus.views.all() == []
     assert await bus.bulk.stored(bulk_of_run(RUN)) == frozenset()
     assert (len(bus.log.records), len(bus.bulk.chunks)) == (1, 1), "the other run is whole"
+
+
+async def test_who_comes_late_to_forget_a_run_leaves_alone_whoever_has_its_id_now() -> None:
+    bus = MemoryBus()
+    await ended(bus)
+    await do(bus, Archive(RUN), Purge(RUN, 19), Forget(RUN))
+    again = await ended(bus)
+    chunks = set(bus.bulk.chunks)
+    await do(bus, Forget(RUN))
+
+    assert [record for record in bus.log.records if record.fact in STORY] == again
+    assert set(bus.bulk.chunks) == chunks
 
 
 async def test_whatever_is_done_twice_is_done_once() -> None:
@@ -151,6 +173,28 @@ async def test_a_run_with_facts_that_cannot_be_read_stays_on_the_log(capsys: pyt
 
     assert of_run(bus) == STORY
     assert "cannot be read, so it stays on the log; upgrade, or purge it by hand" in capsys.readouterr().out
+
+
+class Full(MemoryBulk):
+    """A bus that takes one chunk of an archive, and no more."""
+
+    async def write(self, subject: str, data: memoryview, chunk_bytes: int) -> Piece:
+        """See `Bulk.write`."""
+        if ".archive." not in subject:
+            return await super().write(subject, data, chunk_bytes)
+        await super().write(subject, data[:8], 8)
+        raise BusFull("no room")
+
+
+async def test_an_archive_for_which_there_is_no_room_leaves_no_half_of_it_however_often_it_is_tried() -> None:
+    bus = MemoryBus(bulk=Full())
+    await ended(bus)
+    archiving = asyncio.create_task(do(bus, Archive(RUN)))
+    await asyncio.sleep(0.05)
+    archiving.cancel()
+
+    assert attempts(bus) == set()
+    assert of_run(bus) == STORY
 
 
 class Away(MemoryBulk):

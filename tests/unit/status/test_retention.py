@@ -8,7 +8,7 @@ from fedplane.runtime.ports import Recorded
 from fedplane.runtime.replica import Perform
 from fedplane.schemas import facts
 from fedplane.schemas.examples import EXAMPLES
-from fedplane.status.retention import Archive, Forget, Held, Purge, Retention, Runs
+from fedplane.status.retention import ARCHIVED_KEPT, Archive, Forget, Held, Purge, Retention, Runs
 
 FACT = {type(fact): fact for fact in EXAMPLES}
 RUN = "mnist-5f3a9c1e"
@@ -86,12 +86,19 @@ def test_only_the_first_end_counts() -> None:
 def test_memory_does_not_grow_with_runs_that_were_forgotten() -> None:
     day = timedelta(days=1)
     state = CORE.initial()
-    for number in range(1000):
+    for number in range(1300):
         for kind in (facts.Submitted, facts.Completed, facts.Archived):
             state = CORE.evolve(state, Recorded(said(kind, f"r-{number}", NOON + number * day), 3 * number))
     live = {run for run, held in state.items() if held.archived_at}
 
-    assert live == {f"r-{number}" for number in range(969, 1000)}
+    assert live == {f"r-{number}" for number in range(1300 - 31 - ARCHIVED_KEPT, 1300)}
+
+
+def test_a_clock_that_was_once_ahead_makes_nobody_forget_what_is_still_to_be_removed() -> None:
+    story = [said(kind, run) for run in ("r-1", "r-2") for kind in (facts.Submitted, facts.Completed)]
+    state = told(*story, said(facts.Archived, "r-1"), said(facts.Archived, "r-2", NOON + 100 * MONTH))
+
+    assert Forget("r-1") in due(state, NOON + MONTH)
 
 
 def test_time_is_looked_at_ten_times_in_the_shorter_retention_and_once_a_minute_at_least() -> None:

@@ -11,7 +11,7 @@ Everything here follows from the log, so replicas agree on whom a round carries.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from fedplane.aggregator.rounds import Phase, Round
@@ -27,11 +27,15 @@ END = datetime(2999, 12, 31, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Outstanding:
-    """The question that a cluster still works on: its round, the training round that it served, and the model that it is about."""
+    """The question that a cluster still works on: its round, the training round that it served, and the model that it is about.
+
+    `overdue` is whether a round has waited for the answer until its deadline: whoever gave none may never give any.
+    """
 
     round: int
     training_round: int
     model: Model
+    overdue: bool = False
 
 
 def outstanding(state: Round, before: Mapping[str, Outstanding], carry: int) -> dict[str, Outstanding]:
@@ -45,7 +49,8 @@ def outstanding(state: Round, before: Mapping[str, Outstanding], carry: int) -> 
         return {}
     fresh = Outstanding(asked.round, asked.training_round, asked.model)
     late = {cluster: before.get(cluster, fresh) for cluster in state.unanswered if cluster in state.invited}
-    return {cluster: question for cluster, question in late.items() if following - question.training_round <= carry}
+    still = {cluster: question for cluster, question in late.items() if following - question.training_round <= carry}
+    return {cluster: replace(question, overdue=question.overdue or state.expired) for cluster, question in still.items()}
 
 
 def agrees(question: Opened, known: Mapping[str, Outstanding]) -> bool:

@@ -7,14 +7,14 @@ Leases, tries and failures are the business of `working`.
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
 import numpy as np
 
-from fedplane.aggregator import carrying, strategies
+from fedplane.aggregator import carrying, starting, strategies
 from fedplane.aggregator.reading import Damaged, SideBySide, whole
 from fedplane.aggregator.rebasing import Rebasing, bases_of
 from fedplane.aggregator.rounds import Round
@@ -22,11 +22,11 @@ from fedplane.aggregator.runs import Run
 from fedplane.aggregator.shards import NotFinite, ShardFold, float_elements, is_finite, products
 from fedplane.aggregator.strategies.algebra import CannotFold, Coefficients, Cohort, Member, Strategy, Vector, insist_on_few
 from fedplane.aggregator.team import Job, Team
-from fedplane.runtime.errors import Corrupt
+from fedplane.runtime.errors import BusFull, Corrupt
 from fedplane.runtime.ports import Bulk
 from fedplane.schemas.facts import Contributed, Folded, Measured
 from fedplane.schemas.layout import BadLayout, Layout, cut, parse_header
-from fedplane.schemas.models import Piece, Task
+from fedplane.schemas.models import Model, Piece, Task
 from fedplane.schemas.resources import StrategySpec
 from fedplane.schemas.subjects import model_piece
 
@@ -88,6 +88,8 @@ async def measure(bulk: Bulk, team: Team, run: Run, state: Round, shard: int, no
 async def fold(bulk: Bulk, team: Team, run: Run, state: Round, shard: int, now: datetime) -> Folded:
     """Fold the members' updates in one shard, and store the result."""
     asked, strategy = state.opened, strategy_of(run, state)
+    if asked.task is Task.INITIALIZE and run.given is not None:
+        return await _start(bulk, run, state, run.given, shard, now)
     coefficients = _coefficients(strategy, run, state)
     counting = [index for index in range(len(state.members)) if any(group.values[index] for group in coefficients.values())]
     members = [state.members[index] for index in counting]
@@ -100,23 +102,59 @@ async def fold(bulk: Bulk, team: Team, run: Run, state: Round, shard: int, now: 
         model = memoryview(await whole(bulk, asked.model.shards[shard]))
         memory = await _memory(bulk, strategy, asked.model.memory, shard, float_elements(layout, span))
     of = {prefix: replace(group, values=tuple(group.values[index] for index in counting)) for prefix, group in coefficients.items()}
-    folding = ShardFold(
-        strategy, of.pop(""), layout, span, members[0].shards[shard].chunk_bytes,
-        apart=of, training_round=asked.training_round, model=model, memory=memory,
-    )  # fmt: skip
+    try:
+        folding = ShardFold(
+            strategy, of.pop(""), layout, span, members[0].shards[shard].chunk_bytes,
+            apart=of, training_round=asked.training_round, model=model, memory=memory,
+        )  # fmt: skip
+    except CannotFold as error:
+        raise Unusable(None, str(error)) from error
     rebasing = partial(Rebasing, bulk, team, bases, layout, span, model)
     await _fold_chunks(bulk, team, folding, members, rebasing, shard, layout, span)
-    attempt = secrets.token_hex(8)
-
-    async def store(what: int | str, data: memoryview) -> Piece:
-        return await bulk.write(model_piece(asked.run, asked.round, attempt, what), data, asked.chunk_bytes)
-
+    store = _storing(bulk, state)
     return Folded(
         run=asked.run, round=asked.round, shard=shard, at=now, members=tuple(member.cluster for member in members),
         piece=await store(shard, folding.out),
         layout=await store("layout", memoryview(header)) if shard == 0 else None,  # every model brings its own: older ones can be forgotten
         memory=await store(f"{shard}-memory", memoryview(folding.memory_out.tobytes())) if strategy.memories else None,
     )  # fmt: skip
+
+
+async def _start(bulk: Bulk, run: Run, state: Round, given: Model, shard: int, now: datetime) -> Folded:
+    """One shard of the model that the run starts from, as a part of the run's own first model. The cluster's header says how it is cut."""
+    header, layout = await _layout(bulk, state)
+    try:
+        differs = starting.difference(layout, parse_header(bytes(await whole(bulk, given.layout))))
+    except BadLayout as error:
+        raise Unusable(None, f"the model of {given.run} that the run starts from has no valid layout: {error}") from error
+    if differs:
+        raise Unusable(None, f"the model of {given.run} that the run starts from is not one that the app can train: {differs}")
+    _insist_on_prefixes(run.submitted.resource.spec.strategy, layout)
+    begin, end = cut(layout.bytes, state.opened.shard_bytes)[shard]
+    out = bytearray()
+    for piece, low, high in starting.parts(given.shards, begin, end):
+        out += memoryview(await whole(bulk, piece))[low:high]
+    if len(out) != end - begin:
+        raise Unusable(None, f"the model of {given.run} that the run starts from has {given.bytes} bytes, and its layout {layout.bytes}")
+    store = _storing(bulk, state)
+    return Folded(
+        run=state.opened.run, round=state.opened.round, shard=shard, at=now, members=tuple(member.cluster for member in state.members),
+        piece=await store(shard, memoryview(out)), layout=await store("layout", memoryview(header)) if shard == 0 else None,
+    )  # fmt: skip
+
+
+def _storing(bulk: Bulk, state: Round) -> Callable[[int | str, memoryview], Awaitable[Piece]]:
+    """Stores parts of the round's model under an attempt of their own."""
+    asked, attempt = state.opened, secrets.token_hex(8)
+
+    async def store(what: int | str, data: memoryview) -> Piece:
+        try:
+            return await bulk.write(model_piece(asked.run, asked.round, attempt, what), data, asked.chunk_bytes)
+        except BusFull:
+            await bulk.purge(model_piece(asked.run, asked.round, attempt, ">"))  # the next attempt is another one
+            raise
+
+    return store
 
 
 async def _fold_chunks(

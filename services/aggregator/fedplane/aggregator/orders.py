@@ -18,10 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-try:
-    from numba import njit
-except ImportError:  # the extra `fast` is not installed
-    njit = None  # type: ignore[assignment]
+from fedplane.aggregator.compiling import COMPILES, compiled
 
 __all__ = ["mean_around_median", "median", "network", "trimmed_mean"]
 
@@ -192,10 +189,7 @@ def _around_in_blocks(rows: Rows, comparisons: Comparisons, keep: int, out: Vect
         _sum_around(block, keep, out[begin : begin + block.shape[1]])
 
 
-# nogil: folds run in threads. fastmath stays off: the order of additions is part of the result.
 # Blocks are arrays of their own, not views of the rows: only then does the compiler know that elements are neighbours.
-_ranks = _around = None
-if njit is not None:
-    _compile = njit(nogil=True, cache=True)
-    _load, _sort, _sum_ranks, _sum_around = _compile(_load), _compile(_sort), _compile(_sum_ranks), _compile(_sum_around)
-    _ranks, _around = _compile(_ranks_in_blocks), _compile(_around_in_blocks)
+if COMPILES:
+    _load, _sort, _sum_ranks, _sum_around = compiled(_load), compiled(_sort), compiled(_sum_ranks), compiled(_sum_around)
+_ranks, _around = compiled(_ranks_in_blocks), compiled(_around_in_blocks)

@@ -30,8 +30,10 @@ class Best:
     metrics: Metrics
 
 
-def check(spec: Spec) -> None:
-    """Raises BadInput with the first combination of fields that cannot work."""
+def check(spec: Spec, *, counts_late: bool = True) -> None:
+    """Raises BadInput with the first combination of fields that cannot work. `counts_late` is whether the strategy counts late updates."""
+    if spec.rounds.carry and not counts_late:
+        raise BadInput(f"spec.rounds.carry: {spec.strategy.name} counts no update that is late")
     for contradiction in _contradictions(spec):
         raise BadInput(contradiction)
 
@@ -65,10 +67,11 @@ def minimum(task: Task, spec: Spec) -> int:
 
 
 def choose(
-    task: Task, policy: RoundPolicy, able: Sequence[str], run: str, round_: int, failures: int, busy: Collection[str] = ()
-) -> tuple[str, ...]:
+    task: Task, policy: RoundPolicy, able: Sequence[str], run: str, round_: int, failures: int,
+    busy: Collection[str] = (), overdue: Collection[str] = (),
+) -> tuple[str, ...]:  # fmt: skip
     """The clusters that a round asks, by name. Those that are `able` come the best score first, and there is at least one.
-    Some of them may be `busy` with the question of an earlier round.
+    Some of them may be `busy` with the question of an earlier round, and some of these `overdue`.
 
     One cluster initializes; should it fail, the next one does.
     Of the others a sample is drawn, without replacement, if the resource asks for one.
@@ -76,7 +79,7 @@ def choose(
     A repeated training round has another number on the log, so it draws others.
 
     A training round asks all that are busy, for they are at work anyway, and they take the places of as many others.
-    Not so when it is repeated: whoever was waited for in vain may never answer.
+    Not so those that are overdue, or anybody when it is repeated: whoever was waited for in vain may never answer.
     An evaluation asks those that are idle, as long as there are any.
     """
     if task is Task.INITIALIZE:
@@ -88,7 +91,8 @@ def choose(
     idle = sorted((cluster for cluster in able if cluster not in busy), key=lot)
     if task is Task.EVALUATE:
         return tuple(sorted((idle or sorted(able, key=lot))[: policy.evaluate_on]))
-    places = policy.invite if policy.invite is None or failures else max(policy.invite - len(busy), 0)
+    taken = 0 if failures else len(busy) - len(overdue)
+    places = None if policy.invite is None else max(policy.invite - taken, 0)
     return tuple(sorted([*busy, *idle[:places]]))
 
 

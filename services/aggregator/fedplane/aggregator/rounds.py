@@ -36,7 +36,7 @@ from fedplane.schemas.layout import HEADER_BYTES_MAX, cut
 from fedplane.schemas.models import METRICS_MAX, Metrics, Task
 from fedplane.schemas.subjects import update_piece
 
-__all__ = ["TRANSITIONS", "Phase", "Round", "evolve", "opened", "unacceptable", "weighted_mean"]
+__all__ = ["SHARDS_MAX", "TRANSITIONS", "Phase", "Round", "evolve", "opened", "unacceptable", "weighted_mean"]
 
 
 SHARDS_MAX = 2_000
@@ -93,6 +93,7 @@ class Round:
     rejected: frozenset[str] = frozenset()
     evaluated: dict[str, Evaluated] = field(default_factory=dict)
     declined: dict[str, Declined] = field(default_factory=dict)
+    expired: bool = False
     measured: dict[int, Measured] = field(default_factory=dict)
     folded: dict[int, Folded] = field(default_factory=dict)
     aggregated: Aggregated | None = None
@@ -130,7 +131,7 @@ def evolve(state: Round, fact: RoundFact) -> Round:
     phase = TRANSITIONS[state.phase].get(type(fact))
     if phase is None or fact.round != state.opened.round:
         return state
-    state = replace(state, phase=phase)
+    state = replace(state, phase=phase, expired=state.expired or isinstance(fact, Expired))
     match fact:
         case Contributed() | Evaluated() | Declined() if fact.cluster not in state.unanswered:
             return state  # nobody asked, or it is the cluster's second answer: the first one counts

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from fedplane.aggregator import carrying, policies, rounds, strategies
+from fedplane.aggregator import carrying, policies, rounds, starting, strategies
 from fedplane.aggregator.carrying import Outstanding
 from fedplane.aggregator.deciding import about_round, close_cancelled
 from fedplane.aggregator.policies import Best
@@ -34,7 +34,7 @@ from fedplane.schemas.facts import (
 )
 from fedplane.schemas.layout import ALIGNMENT_BYTES
 from fedplane.schemas.models import METRICS_MAX, Configuration, Metrics, Model, Task
-from fedplane.schemas.subjects import bulk_of_round
+from fedplane.schemas.subjects import bulk_of_round, given_models
 
 __all__ = ["Cut", "Discard", "Run", "Runs", "RunsState", "next_task"]
 
@@ -59,7 +59,8 @@ class Run:
     """What the log says of a run.
 
     `sequence` is the last fact that was folded, `run_level` the last one about the run as a whole: an end is stated only if it still is.
-    `superseded` are the older models that are still stored, the oldest first.
+    `given` is the model that it starts from, `model` its last one, and after its end the one to start others from.
+    `superseded` are the older models that are still stored, the oldest first; `leftovers` what is to be discarded.
     `faulty` are the clusters whose contributions to the present training round could not be used.
     `refusals` counts, for each cluster, the rounds of the run in which its answer was refused for whatever reason.
     `outstanding` are the clusters that still work on a training round's question although it has ended, by name.
@@ -73,6 +74,7 @@ class Run:
     ended: bool = False
     leftovers: tuple[str, ...] = ()
     round: Round | None = None
+    given: Model | None = None
     model: Model | None = None
     superseded: tuple[Model, ...] = ()
     configuration: Configuration = field(default_factory=dict)
@@ -117,7 +119,7 @@ class Runs:
         if run is None:
             if not isinstance(fact, Submitted):
                 return state
-            return {**state, fact.run: Run(fact, record.sequence, record.sequence)}
+            return {**state, fact.run: Run(fact, record.sequence, record.sequence, given=_given(state, fact))}
         if record.sequence <= run.sequence:
             return state
         return {**state, fact.run: replace(_evolved(run, fact, record.sequence), sequence=record.sequence)}
@@ -134,8 +136,9 @@ class Runs:
             return
         name, resource = run.submitted.run, run.submitted.resource
         try:
-            strategies.make(resource.spec.strategy)
-            policies.check(resource.spec)
+            strategy = strategies.make(resource.spec.strategy)
+            policies.check(resource.spec, counts_late=strategy.counts_late)
+            starting.check(run.submitted, run.given)
         except BadInput as problem:
             yield _end(run, Failed(run=name, at=now, reason="BadRequest", message=str(problem)[:PROBLEM_CHARACTERS_MAX]))
             return
@@ -144,8 +147,9 @@ class Runs:
         if not run.started:
             started = Started(run=name, at=now, strategy=resource.spec.strategy.name, training_rounds=resource.spec.server.rounds)
             yield State(started, Fence(run_level_facts_of(name), run.run_level))
-        elif run.round is None or run.round.ended:
-            yield from _discard(run)
+            return
+        yield from _discard(run)
+        if run.round is None or run.round.ended:
             yield from self._go_on(run, now)
         else:
             participants = {chosen.cluster: chosen for chosen in run.scheduled.participants}
@@ -180,10 +184,11 @@ class Runs:
             return _end(run, Failed(run=name, at=now, reason="TooFewClusters", message=message))
         number = run.round.opened.round + 1 if run.round else 0
         busy = {cluster: run.outstanding[cluster].round for cluster in sorted(run.outstanding) if cluster in able}
+        overdue = [cluster for cluster in busy if run.outstanding[cluster].overdue]
         return State(
             Opened(
                 run=name, round=number, at=now, task=task, training_round=training_round,
-                clusters=policies.choose(task, spec.rounds, able, name, number, run.failures, busy), left_out=left_out,
+                clusters=policies.choose(task, spec.rounds, able, name, number, run.failures, busy, overdue), left_out=left_out,
                 minimum=minimum, close_at=spec.rounds.close_at if task is Task.TRAIN else None,
                 deadline=now + timedelta(seconds=spec.rounds.deadline_seconds), weight_max=spec.rounds.weight_max,
                 shard_bytes=self.cut.shard_bytes, chunk_bytes=self.cut.chunk_bytes, model=run.model,
@@ -208,6 +213,12 @@ def next_task(run: Run) -> tuple[Task | None, int]:
     return None, run.trained
 
 
+def _given(state: RunsState, fact: Submitted) -> Model | None:
+    """The model that a run starts from: the one that comes with it, or that of the ended run which its resource names."""
+    source = state.get(fact.resource.spec.server.initial_model)
+    return fact.model or (source.model if source is not None and source.ended else None)
+
+
 def _evolved(run: Run, fact: RunFact, sequence: int) -> Run:
     if run.ended:
         if isinstance(fact, RoundFact) and run.round is not None:
@@ -219,14 +230,14 @@ def _evolved(run: Run, fact: RunFact, sequence: int) -> Run:
         case Started():
             return replace(run, started=True, run_level=sequence)
         case Completed() | Failed() | Cancelled():
-            return _ended(run, sequence)
+            return _ended(run, sequence, fact.model if isinstance(fact, Completed) else run.model)
         case Opened():
             follows = fact.round == (run.round.opened.round + 1 if run.round else 0)
             if not follows or not _is_answerable(run, fact):
                 return run
             remaining = tuple(model for model in run.superseded if model not in _useless(run))
             still = {cluster: run.outstanding[cluster] for cluster in fact.carried} if fact.task is Task.TRAIN else run.outstanding
-            return replace(run, round=rounds.opened(fact), superseded=remaining, outstanding=still)
+            return replace(run, round=rounds.opened(fact), superseded=remaining, outstanding=still, leftovers=_left_by_round(run))
         case RoundFact() if run.round is not None:
             return _after_round(replace(run, round=rounds.evolve(run.round, fact)), was_ended=run.round.ended)
     return run
@@ -271,13 +282,21 @@ def _latest(before: Metrics, now: Metrics) -> Metrics:
     return dict(list(kept.items())[-METRICS_MAX:])
 
 
-def _ended(run: Run, sequence: int) -> Run:
-    """The marker: what closes its last round, and what bulk data to forget. The last models stay, and the best one."""
+def _ended(run: Run, sequence: int, model: Model | None) -> Run:
+    """The marker: what closes its last round, what bulk data to forget, and its model. The last models stay, and the best one."""
     name, state = run.submitted.run, run.round
     old = tuple(bulk_of_round(name, model.round, "model") for model in _unwanted(run, run.submitted.resource.spec.rounds.checkpoints - 1))
     still = state if state is not None and not state.ended else None
-    begun = (bulk_of_round(name, still.opened.round, "model"),) if still else ()
-    return Run(run.submitted, sequence, sequence, ended=True, round=still, leftovers=(bulk_of_round(name, "*", "update"), *begun, *old))
+    begun = (bulk_of_round(name, state.opened.round, "model"),) if state is not None and state.phase is not Phase.AGGREGATED else ()
+    before = run.leftovers if still else ()
+    leftovers = (bulk_of_round(name, "*", "update"), *_given_pieces(run), *begun, *before, *old)
+    return Run(run.submitted, sequence, sequence, ended=True, round=still, leftovers=leftovers, model=model)
+
+
+def _given_pieces(run: Run) -> tuple[str, ...]:
+    """The bulk data that were stored with the run for it to start from. Those of another run are that run's."""
+    name = run.submitted.run
+    return (given_models(name),) if run.given is not None and run.given.run == name else ()
 
 
 def _end(run: Run, fact: Completed | Failed) -> State:
@@ -285,20 +304,28 @@ def _end(run: Run, fact: Completed | Failed) -> State:
 
 
 def _discard(run: Run) -> Iterator[Action]:
+    """What the last round that has ended leaves. It is due as long as the next one lasts: whoever opened that may have died of it."""
+    if run.round is None:
+        return
+    name, number = run.submitted.run, run.round.opened.round
+    patterns, number = (_left_by_round(run), number) if run.round.ended else (run.leftovers, number - 1)
+    if patterns:
+        yield Perform(("discard", name, number), Discard(patterns))
+
+
+def _left_by_round(run: Run) -> tuple[str, ...]:
     """The updates of a round that has its result, and the models that nobody will ask for again. The next `opened` forgets these models.
 
     Of a round that failed, everything.
     """
     if run.round is None:
-        return
+        return ()
     name, number = run.submitted.run, run.round.opened.round
     if run.round.phase is Phase.FAILED:
-        yield Perform(("discard", name, number), Discard((bulk_of_round(name, number),)))
-        return
+        return (bulk_of_round(name, number),)
     updates = () if run.round.opened.task is Task.EVALUATE else (bulk_of_round(name, number, "update"),)
-    patterns = (*updates, *(bulk_of_round(name, model.round, "model") for model in _useless(run)))
-    if patterns:
-        yield Perform(("discard", name, number), Discard(patterns))
+    copied = _given_pieces(run) if run.round.opened.task is Task.INITIALIZE else ()
+    return (*updates, *copied, *(bulk_of_round(name, model.round, "model") for model in _useless(run)))
 
 
 def _useless(run: Run) -> tuple[Model, ...]:

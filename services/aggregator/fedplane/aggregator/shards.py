@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedplane.aggregator import sums
-from fedplane.aggregator.strategies.algebra import Coefficients, Strategy, Vector
+from fedplane.aggregator.strategies.algebra import CannotFold, Coefficients, Strategy, Vector
 from fedplane.schemas.layout import Layout, Run, cut
 
 __all__ = ["DTYPES", "FLOATS", "NotFinite", "ShardFold", "float_elements", "is_finite", "products", "rebased"]
@@ -60,6 +60,12 @@ Its sums take 512 KiB, and stay in a second-level cache. Shorter parts are read 
 """
 
 
+ROOM_BYTES_MAX = 1_000_000_000
+"""What an order statistic may take for the members' chunks: half of the memory that our manifests give an aggregator.
+That is a thousand members with chunks of a megabyte of float32.
+"""
+
+
 class NotFinite(ValueError):
     """Something is not finite: a member's update, or the result of a fold of finite ones."""
 
@@ -82,7 +88,7 @@ class ShardFold:
     `apart` has the coefficients of the tensors whose names begin with a prefix, by prefix; all of them are of the same members.
     `model` has the present model's bytes of the shard, needed if the strategy advances or the coefficients leave a rest.
     `memory` has the strategy's vectors (memories x float elements of the shard).
-    `out` and `memory_out` are complete after the last chunk.
+    `out` and `memory_out` are complete after the last chunk. Raises CannotFold if the members are too many for an order statistic.
     """
 
     def __init__(
@@ -107,6 +113,12 @@ class ShardFold:
         self.out = np.empty(shard[1] - shard[0], np.uint8).data  # every byte of it is some part's
         self.memory_out = np.zeros((strategy.memories, float_elements(layout, shard)))
         self._rows = 1 if strategy.combine is None else self._members
+        widest = max(sum(_elements(part.run) * _exact(part.run.dtype).itemsize for part in parts) for parts in self._parts_of)
+        if strategy.combine is not None and self._rows * widest > ROOM_BYTES_MAX:
+            raise CannotFold(
+                f"an order statistic of {self._members} members needs {self._rows * widest} bytes for a chunk of each of them, "
+                f"and may have {ROOM_BYTES_MAX}; invite fewer (spec.rounds.invite), or set a smaller FEDPLANE_CHUNK_BYTES"
+            )
         self._room = np.empty(self._rows * max(sum(_elements(part.run) for part in parts) for parts in self._parts_of))
 
     def add(self, chunk: int, first: int, updates: Sequence[memoryview]) -> list[Callable[[], None]]:

@@ -18,10 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-try:
-    from numba import njit
-except ImportError:  # the extra `fast` is not installed
-    njit = None  # type: ignore[assignment]
+from fedplane.aggregator.compiling import compiled
 
 __all__ = ["UPDATES_PER_PASS_MAX", "accumulate", "divide", "is_finite", "mean", "merge", "zero"]
 
@@ -163,7 +160,4 @@ def _divide_and_check(total: Vector, divisor: float, out: NDArray[Any]) -> bool:
     return spoilt == 0
 
 
-# nogil: folds run in threads. fastmath stays off: neither the order of operations nor fused multiplication may change a result.
-_add = _finish = _divide = None
-if njit is not None:
-    _add, _finish, _divide = (njit(nogil=True, cache=True)(each) for each in (_add_updates, _finish_updates, _divide_and_check))
+_add, _finish, _divide = compiled(_add_updates), compiled(_finish_updates), compiled(_divide_and_check)

@@ -3,12 +3,13 @@
 Replicas share the work by leasing, and join and leave as they like.
 A lease only says who works; what counts is the fact, which the log keeps once.
 So a replica may be killed, or wake up long after its lease has lapsed.
-Its chunks are under its own attempt, and nobody reads them unless its fact was the first.
+Its chunks are under its own attempt, and nobody reads them unless its fact was the first. If it was not, it removes them.
 What fails because of the bus is tried again, by whoever is free.
 What fails because of an update, or too often, ends the round with the reason.
 """
 
 import asyncio
+from collections.abc import Iterator
 
 import structlog
 
@@ -22,8 +23,9 @@ from fedplane.runtime.errors import BusError
 from fedplane.runtime.ports import Bus, Fence, Lease
 from fedplane.runtime.replica import Offer, Replica
 from fedplane.runtime.telemetry import Attributes, round_traceparent, span
-from fedplane.schemas.facts import Aggregated, RoundFailed
-from fedplane.schemas.subjects import parse_work_on, work_on
+from fedplane.schemas.facts import Aggregated, Folded, RoundFailed
+from fedplane.schemas.models import Piece
+from fedplane.schemas.subjects import chunks_of, parse_work_on, work_on
 
 __all__ = ["Working"]
 
@@ -122,7 +124,15 @@ class Working:
                 await self._bus.log.state(measured, traceparent=spanned.traceparent)
             else:
                 folded = await fold(self._bus.bulk, self._team, run, state, shard, now)
-                await self._bus.log.state(folded, traceparent=spanned.traceparent)
+                fence = Fence(RoundFailed.pattern(run=name, round=number))
+                stated = await self._bus.log.state(folded, fence=fence, traceparent=spanned.traceparent)
+                if not stated.mine or self._was_ended_in(name, number):
+                    await self.discard(Discard(tuple(chunks_of(piece.subject) for piece in _pieces(folded))))
+
+    def _was_ended_in(self, name: str, number: int) -> bool:
+        """Whether the run was ended in that round: then whatever was stored since is in nobody's model, and was not yet discarded."""
+        run = self._replica.state.get(name)
+        return run is None or (run.ended and run.round is not None and run.round.opened.round == number)
 
     async def _due(self, what: str, name: str, number: int, shard: int) -> tuple[Run, Round] | None:
         """The round, once this replica knows that the task is due in it; None if it need not be done any more.
@@ -151,3 +161,7 @@ class Working:
         fence = Fence(Aggregated.pattern(run=asked.run, round=asked.round))
         outcome = await self._bus.log.state(fact, fence=fence, traceparent=round_traceparent(asked.run, asked.round))
         emit_ended(self._replica, outcome)
+
+
+def _pieces(folded: Folded) -> Iterator[Piece]:
+    return (piece for piece in (folded.piece, folded.layout, folded.memory) if piece is not None)

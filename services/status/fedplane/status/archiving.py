@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 import structlog
 
 from fedplane.runtime.archive import Packer
-from fedplane.runtime.errors import BusError, Corrupt, Unreachable
+from fedplane.runtime.errors import BusError, BusFull, Corrupt, Unreachable
 from fedplane.runtime.ports import Bus, Fence, Viewed
 from fedplane.runtime.telemetry import run_traceparent
 from fedplane.schemas.facts import Archived, all_facts_of
-from fedplane.schemas.subjects import archive_piece, bulk_of_run, chunks_of
+from fedplane.schemas.models import Piece
+from fedplane.schemas.subjects import archive_piece, bulk_of_round, bulk_of_run, chunks_of
 from fedplane.status.phases import Phases, Runs
 from fedplane.status.retention import Archive, Forget, Purge
 from fedplane.status.showing import body
@@ -83,6 +84,8 @@ class Archiving:
                 await self._bus.log.purge(all_facts_of(run), before)
                 self._logger.info("purged the facts of an archived run", run=run)
             case Forget(run):
+                if await self._bus.log.read(Archived.pattern(run=run)) is None:
+                    return  # another replica was faster, and by now the id may be that of a new run
                 await self._bus.bulk.purge(bulk_of_run(run))
                 await self._bus.views.remove(run)
                 await self._bus.log.purge(all_facts_of(run))  # the last, since it makes this due
@@ -98,7 +101,8 @@ class Archiving:
             raise Corrupt(f"{read.skipped} messages of {run} cannot be read, so it stays on the log; upgrade, or purge it by hand")
         for view in read.views.values():
             await self._bus.views.put(Viewed(view.run, body(view), view.sequence))
-        piece = await self._bus.bulk.write(archive_piece(run, secrets.token_hex(8)), read.packer.end(), CHUNK_BYTES)
+        await self._bus.bulk.purge(bulk_of_round(run, "*", "update"))  # once more: over a slow line some came when it had ended
+        piece = await self._write(archive_piece(run, secrets.token_hex(8)), read.packer.end())
         archived = Archived(run=run, at=self._clock(), facts=read.packer.facts, piece=piece)
         stated = await self._bus.log.state(archived, fence=Fence(all_facts_of(run), read.sequence), traceparent=run_traceparent(run))
         if stated.mine:
@@ -107,6 +111,13 @@ class Archiving:
         await self._bus.bulk.purge(chunks_of(piece.subject))
         if stated.record is None:
             raise BusError(f"something was said about {run} while it was being archived")
+
+    async def _write(self, subject: str, data: memoryview) -> Piece:
+        try:
+            return await self._bus.bulk.write(subject, data, CHUNK_BYTES)
+        except BusFull:
+            await self._bus.bulk.purge(chunks_of(subject))  # or each try would take what room has become free
+            raise
 
     async def _read(self, run: str) -> _Read:
         read = _Read()

@@ -24,13 +24,18 @@ from fedplane.runtime.ports import Recorded
 from fedplane.runtime.replica import Perform
 from fedplane.schemas.facts import Archived, Cancelled, Completed, Failed, RunFact, Submitted, run_level_facts_of
 
-__all__ = ["Archive", "Forget", "Held", "Purge", "Retention", "Runs"]
+__all__ = ["ARCHIVED_KEPT", "Archive", "Forget", "Held", "Purge", "Retention", "Runs"]
 
 LOOK_SECONDS_MAX = 60.0
 """How often to look whether something is due, at the least. Retentions are days; a short one is looked at ten times while it lasts."""
 
 DONE_AFTER = timedelta(days=1)
 """How long a run is remembered after it was to be forgotten. No fact says that it was, and a day is enough for every retry."""
+
+ARCHIVED_KEPT = 1_000
+"""So many runs are remembered beyond that time, at some hundred bytes each.
+By a clock that is ahead all were to be forgotten long ago, and of those that were not, what is left would stay for ever.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,4 +118,6 @@ class Retention:
 
     def _remembered(self, state: Runs, now: datetime) -> Runs:
         oldest = now - self.archive_retention - DONE_AFTER
-        return {run: held for run, held in state.items() if held.archived_at is None or held.archived_at > oldest}
+        archived = [run for run, held in state.items() if held.archived_at is not None and held.archived_at <= oldest]
+        forgotten = set(archived[: max(0, len(archived) - ARCHIVED_KEPT)])
+        return {run: held for run, held in state.items() if run not in forgotten}

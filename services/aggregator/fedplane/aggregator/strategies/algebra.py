@@ -95,12 +95,14 @@ class Strategy:
     """A strategy, made by the function that has its name, for the parameters that a run gives it.
 
     `apart` are prefixes of names: tensors whose names begin so are weighed by a function of their own, and a model has to have some.
+    `counts_late` is whether a member counts that answers an earlier question.
     `memories` is how many vectors of the model's size the server remembers, all zeros at first; `tells` is what the clients are told.
     """
 
     weigh: Weigh
     apart: Mapping[str, Weigh] = field(default_factory=dict)
     compares: bool = False
+    counts_late: bool = True
     combine: Combine | None = None
     advance: Advance | None = None
     memories: int = 0

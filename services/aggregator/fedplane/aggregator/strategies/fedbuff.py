@@ -13,6 +13,7 @@ algorithm 1 and section 5 (https://arxiv.org/abs/2106.06639).
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 
 from fedplane.aggregator.strategies.algebra import Coefficients, Cohort, Parameter, Strategy, settle
 
@@ -32,8 +33,13 @@ def fedbuff(parameters: Mapping[str, float]) -> Strategy:
     eta, exponent = settled["serverLearningRate"], settled["stalenessExponent"]
 
     def weigh(cohort: Cohort) -> Coefficients:
-        factors = tuple((1.0 + member.staleness) ** -exponent for member in cohort.members)
+        factors = tuple(_power(1 + member.staleness, -exponent) for member in cohort.members)
         buffered = len(factors)
         return Coefficients(factors, buffered / eta, 1 - eta * sum(factors) / buffered)
 
     return Strategy(weigh)
+
+
+def _power(whole: int, exponent: float) -> float:
+    """Replicas on different machines fold shards of one model, and their processors' powers may differ in the last bit; decimals do not."""
+    return float(Decimal(whole) ** Decimal(exponent))

@@ -41,7 +41,7 @@ def scaffold(parameters: Mapping[str, float]) -> Strategy:
         fresh = _fresh(cohort)
         return Coefficients(tuple(eta * counts for counts in fresh), sum(fresh), 1 - eta)
 
-    return Strategy(weigh, apart={CONTROL: _weigh_controls})
+    return Strategy(weigh, apart={CONTROL: _weigh_controls}, counts_late=False)
 
 
 def _weigh_controls(cohort: Cohort) -> Coefficients:
