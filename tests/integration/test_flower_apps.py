@@ -14,7 +14,8 @@ import pytest
 from machine_story import app_python
 from numpy.testing import assert_array_equal
 
-from fedplane.collaborator.apps import Answer, App, AppProcess
+from fedplane.collaborator.apps import Answer, AppProcess
+from fedplane.collaborator.children import App, child_of
 from fedplane.collaborator.frameworks import tensors
 from fedplane.runtime.errors import AppFailed
 
@@ -133,7 +134,7 @@ def small(tmp_path: Path) -> Path:
 
 def start(app: Path, python: Path, home: Path) -> AppProcess:
     home.mkdir()
-    return AppProcess(App(app, "flower", python), home, home / "app.log", os.environ)
+    return AppProcess(child_of(App(app, "flower", python), home, os.environ), home / "app.log")
 
 
 @asynccontextmanager

@@ -1,11 +1,12 @@
 """The user's app as something that is asked one thing at a time and whose every misbehaviour is an ordinary result.
 
 An app may crash, hang, run out of memory, print without end or answer nonsense, and none of that may touch the collaborator.
-So it runs in a process and an environment of its own, and answers by files and a pipe; the protocol is told in `frameworks`.
+So it runs in a process and an environment of its own, and answers by files and short lines; the protocol is told in `frameworks`.
 
 The process is started by the first question and kept for the next ones, since importing a framework takes seconds.
 It is killed when it misses a deadline, falls silent, breaks the protocol, or when the question is cancelled.
 The next question then gets a fresh one.
+There are two ways to have such a process: as a child (`children`), and in a container beside this one (`beside`). Both are a `Runner`.
 Whether an update is any good for the federation is not this module's business.
 """
 
@@ -13,19 +14,18 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fedplane.collaborator.children import RUNNER, Child, app_environment, deliver, epitaph, start
-from fedplane.runtime.errors import AppFailed, BadInput
+from fedplane.runtime.errors import AppFailed
 from fedplane.schemas.models import Configuration, Metrics, Weight
 
-__all__ = ["Answer", "App", "AppProcess", "Limits", "app_python"]
+__all__ = ["Answer", "AppProcess", "Limits", "Runner", "StartRunner"]
 
 DETAIL_CHARACTERS_MAX = 2_000
 """How many of the app's last words a failure carries: the end of a traceback, and far less than a fact may have."""
@@ -36,18 +36,8 @@ LOG_BYTES_MAX = 10_000_000
 METRICS_BYTES_MAX = 500_000
 """How much of metrics.json is read; with more, the fact that carries it could not travel."""
 
-
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[^\n\t\x20-\x7e\u00a0-\U0010ffff]")
 """What moves a terminal's cursor or colours it (ECMA-48), and other characters that nobody can read."""
-
-
-@dataclass(frozen=True, slots=True)
-class App:
-    """Which app: its directory, the framework that it is written for, and the Python of its own environment."""
-
-    directory: Path
-    framework: str
-    python: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +50,6 @@ class Limits:
     closing_seconds: float = 5
     """How long an idle process may take to exit in order, before it is killed."""
 
-    threads: int = 1
-    """Threads per numerical library; 0 leaves it to the app.
-    Several collaborators share a machine, and libraries that each take every core are slower together than with one thread each.
-    """
-
 
 class Answer(BaseModel):
     """What the app answered, besides the update that is in the request's directory."""
@@ -76,38 +61,38 @@ class Answer(BaseModel):
     configuration: Configuration = {}
 
 
-def app_python(directory: Path) -> Path:
-    """The Python of the app's own environment. Raises BadInput, saying how to make one, if there is none."""
-    python = directory / ".venv" / "bin" / "python"
-    if python.exists():
-        return python
-    make = f"cd {directory} && python3 -m venv .venv && .venv/bin/pip install -e ."
-    raise BadInput(f"the app in {directory} has no environment of its own; make it with: {make}")
+class Runner(Protocol):
+    """A started process that runs the app, however it was started."""
+
+    async def hear(self) -> bytes:
+        """The next line that it says; empty when it has ended. Raises ValueError for one that is too long."""
+        ...
+
+    def send(self, request: Mapping[str, str]) -> None:
+        """Say something to it, without waiting. Raises BrokenPipeError if it cannot hear, or loses what is said."""
+        ...
+
+    async def ended(self) -> str:
+        """How it ended, in words for a person, as soon as it has."""
+        ...
+
+    async def kill(self) -> None:
+        """The process and its descendants are gone when this returns."""
+        ...
+
+
+StartRunner = Callable[[Path], Awaitable[Runner]]
+"""Starts a process that appends what the app prints to the log at that path. Raises AppFailed; waits as long as it takes."""
 
 
 class AppProcess:
-    """One app, and the process that runs it whenever there is one.
+    """One app, and the process that runs it whenever there is one."""
 
-    `workdir` is the app's alone, and the runner's files are put there; `log` gets what the app prints; `environment` is this process's own.
-    """
-
-    def __init__(
-        self,
-        app: App,
-        workdir: Path,
-        log: Path,
-        environment: Mapping[str, str],
-        *,
-        limits: Limits = Limits(),
-        runner: Path = RUNNER,
-    ) -> None:
-        # The app's process has another working directory, so no path may depend on ours. A Python that is a link must stay that link.
-        self._app = App(app.directory.absolute(), app.framework, app.python.absolute())
-        self._workdir, self._log = workdir.absolute(), log.absolute()
-        self._environment = app_environment(environment, self._app.python, self._workdir, limits.threads)
+    def __init__(self, start: StartRunner, log: Path, *, limits: Limits = Limits()) -> None:
+        self._start = start
+        self._log = log.absolute()  # whoever writes to it may have another working directory
         self._limits = limits
-        self._runner = runner
-        self._child: Child | None = None
+        self._runner: Runner | None = None
         self._log_begin = 0
         self._busy = False
 
@@ -123,6 +108,9 @@ class AppProcess:
                 reply = await self._exchange(_request(directory))
                 replied = True
         except TimeoutError:
+            if self._runner is None:
+                message = f"no app could be started within {deadline_seconds:.3g} s; look at the state and the log of its container"
+                raise self._failed("app-never-started", message) from None
             message = f"the app did not answer within {deadline_seconds:.3g} s and was stopped; give its rounds more time, or less work"
             raise self._failed("timed-out", message) from None
         finally:
@@ -135,11 +123,11 @@ class AppProcess:
 
     async def close(self) -> None:
         """End the process and its descendants; in order, if it is idle."""
-        if self._child is not None and not self._busy:
+        if self._runner is not None and not self._busy:
             with suppress(BrokenPipeError, TimeoutError):  # it is dead already, or too slow to be waited for
-                self._child.send({"do": "stop"})
+                self._runner.send({"do": "stop"})
                 async with asyncio.timeout(self._limits.closing_seconds):
-                    await asyncio.shield(self._child.burial)
+                    await self._runner.ended()
         await self._kill()
 
     async def _exchange(self, request: dict[str, str]) -> dict[str, Any]:
@@ -147,42 +135,37 @@ class AppProcess:
         self._log.touch()
         self._bound_log()
         self._log_begin = self._log.stat().st_size
-        warm = self._child is not None
-        if self._child is None:
-            deliver(self._runner, self._workdir)
-            app = self._app
-            try:
-                self._child = await start(app.python, app.framework, app.directory, self._environment, self._log)
-            except (OSError, ValueError) as error:  # the latter by a name with a null byte in it
-                raise self._failed("load-failed", f"the app's Python cannot be started: {error}; make its environment again") from error
-            loaded = await self._reply(self._child, ("ready", "failed"))
+        warm = self._runner is not None
+        if self._runner is None:
+            self._runner = await self._start(self._log)
+            loaded = await self._reply(self._runner, ("ready", "failed"))
             if loaded["said"] == "failed":
                 await self._kill()
                 return loaded
         with suppress(BrokenPipeError):  # it has died just now, and waiting for its reply will tell
-            self._child.send(request)
+            self._runner.send(request)
         try:
-            taken = await self._reply(self._child, ("alive", "done", "failed"))
+            taken = await self._reply(self._runner, ("alive", "done", "failed"))
         except AppFailed as failure:
             if not warm or failure.reason != "crashed":
                 raise
             await self._kill()  # it died while it had nothing to do: that is no answer to a question that it never took
             return await self._exchange(request)
-        return taken if taken["said"] != "alive" else await self._reply(self._child, ("done", "failed"))
+        return taken if taken["said"] != "alive" else await self._reply(self._runner, ("done", "failed"))
 
-    async def _reply(self, child: Child, expected: tuple[str, ...]) -> dict[str, Any]:
+    async def _reply(self, runner: Runner, expected: tuple[str, ...]) -> dict[str, Any]:
         """The next reply that is one of those; signs of life are passed over."""
         while True:
             try:
                 async with asyncio.timeout(self._limits.silence_seconds):
-                    line = await child.replies.readline()
+                    line = await runner.hear()
             except TimeoutError:
                 said = f"the app's process gave no sign of life for {self._limits.silence_seconds:g} s and was stopped"
                 raise self._failed("hung", f"{said}; does its code block the interpreter?") from None
             except ValueError:
                 line = b"... (too long a line)"
             if not line:
-                raise self._failed("crashed", epitaph(await asyncio.shield(child.burial)))
+                raise self._failed("crashed", await runner.ended())
             reply = _parsed(line)
             if reply.get("said") in expected:
                 return reply
@@ -198,9 +181,9 @@ class AppProcess:
             raise self._failed("garbage", f"the app's process left no {file.name} that can be used: {error}") from error
 
     async def _kill(self) -> None:
-        child, self._child = self._child, None
-        if child is not None:
-            await child.kill()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.kill()
 
     def _failed(self, reason: str, message: str) -> AppFailed:
         return AppFailed(reason, message, self._last_words())

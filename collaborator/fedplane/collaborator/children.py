@@ -1,4 +1,4 @@
-"""The process in which an app runs: its environment, its two pipes, and its end.
+"""The user's app as a child of this process, by the Python of its own environment: its environment, its two pipes, and its end.
 
 It must leave nothing behind, so it leads a process group of its own, and its end is the end of the whole group.
 That holds whether it is killed or exits, and when this process dies: then the requests are closed, and the runner's guard kills the group.
@@ -11,12 +11,14 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["RUNNER", "Child", "app_environment", "deliver", "epitaph", "start"]
+from fedplane.runtime.errors import AppFailed, BadInput
+
+__all__ = ["PACKAGE", "REPLY_BYTES_MAX", "RUNNER", "App", "Child", "app_environment", "app_python", "child_of", "deliver", "epitaph"]
 
 RUNNER = Path(__file__).parent / "frameworks"
 """The files that run in the app's environment. They are copied there, never imported here."""
@@ -31,9 +33,24 @@ WITHHELD = ("FEDPLANE_", "NATS_", "OTEL_", "PYTHON", "VIRTUAL_ENV")
 """Variables beginning so are not the app's: our settings and secrets, and what would bend its Python to our environment."""
 
 
+THREADS = 1
+"""Threads per numerical library, unless the caller says otherwise; 0 leaves it to the app.
+Several collaborators share a machine, and libraries that each take every core are slower together than with one thread each.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """Which app: its directory, the framework that it is written for, and the Python of its own environment."""
+
+    directory: Path
+    framework: str
+    python: Path
+
+
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A started process. `burial` ends with its exit code, when it and its descendants are dead."""
+    """A started process; see `apps.Runner`. `burial` ends with its exit code, when it and its descendants are dead."""
 
     pid: int
     requests: int
@@ -41,17 +58,57 @@ class Child:
     transport: asyncio.ReadTransport
     burial: asyncio.Task[int]
 
+    async def hear(self) -> bytes:
+        """See `apps.Runner.hear`."""
+        return await self.replies.readline()
+
     def send(self, request: Mapping[str, str]) -> None:
-        """Write a request. It is one short line into an empty pipe, so this never waits. Raises BrokenPipeError if nobody can read it."""
+        """See `apps.Runner.send`. It is one short line into an empty pipe, so this never waits."""
         os.write(self.requests, json.dumps(request).encode() + b"\n")
 
+    async def ended(self) -> str:
+        """See `apps.Runner.ended`."""
+        return epitaph(await asyncio.shield(self.burial))
+
     async def kill(self) -> None:
-        """The process and its descendants are gone when this returns."""
+        """See `apps.Runner.kill`."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         os.close(self.requests)
         self.transport.close()
         await asyncio.shield(self.burial)
+
+
+def app_python(directory: Path) -> Path:
+    """The Python of the app's own environment. Raises BadInput, saying how to make one, if there is none."""
+    python = directory / ".venv" / "bin" / "python"
+    if python.exists():
+        return python
+    make = f"cd {directory} && python3 -m venv .venv && .venv/bin/pip install -e ."
+    raise BadInput(f"the app in {directory} has no environment of its own; make it with: {make}")
+
+
+def child_of(
+    app: App, workdir: Path, environment: Mapping[str, str], *, threads: int = THREADS, runner: Path = RUNNER
+) -> Callable[[Path], Awaitable[Child]]:
+    """What starts a fresh process for the app; it is given the log to which is appended what the app prints.
+
+    `workdir` is the app's alone, and the runner's files are put there; `environment` is this process's own.
+    """
+    # The app's process has another working directory, so no path may depend on ours. A Python that is a link must stay that link.
+    app = App(app.directory.absolute(), app.framework, app.python.absolute())
+    workdir = workdir.absolute()
+    given = app_environment(environment, app.python, workdir, threads)
+
+    async def start(log: Path) -> Child:
+        deliver(runner, workdir)
+        try:
+            return await _start(app, given, log)
+        except (OSError, ValueError) as error:  # the latter by a name with a null byte in it
+            said = f"the app's Python cannot be started: {error}; make its environment again"
+            raise AppFailed("load-failed", said) from error
+
+    return start
 
 
 def deliver(runner: Path, workdir: Path) -> None:
@@ -71,8 +128,7 @@ def app_environment(given: Mapping[str, str], python: Path, workdir: Path, threa
     return environment
 
 
-async def start(python: Path, framework: str, directory: Path, environment: Mapping[str, str], log: Path) -> Child:
-    """Start the runner for the app in the directory; what it prints is appended to the log. Raises OSError."""
+async def _start(app: App, environment: Mapping[str, str], log: Path) -> Child:
     loop = asyncio.get_running_loop()
     with ExitStack() as ours, ExitStack() as its:
         # Whatever fails below closes our ends; and a process that was started all the same ends when its requests are closed.
@@ -85,12 +141,12 @@ async def start(python: Path, framework: str, directory: Path, environment: Mapp
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(replies, "rb", 0))
         ours.callback(transport.close)
         process = await asyncio.create_subprocess_exec(
-            *(python, "-m", PACKAGE, "--framework", framework, "--app", directory),
+            *(app.python, "-m", PACKAGE, "--framework", app.framework, "--app", app.directory),
             *("--requests", f"/dev/fd/{to_child}", "--replies", f"/dev/fd/{from_child}"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=(output := its.enter_context(log.open("ab"))),
             stderr=output,
-            cwd=directory,
+            cwd=app.directory,
             env=environment,
             pass_fds=(to_child, from_child),
             start_new_session=True,

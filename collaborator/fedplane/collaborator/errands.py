@@ -61,8 +61,8 @@ class Errand:
 
     async def wanted(self) -> tuple[Invited, str | None]:
         """The invitation to be answered, and its trace, as soon as there is one."""
-        await self._is_wanted.wait()
-        assert self._wanted is not None, "the event is set while an answer is wanted"
+        while self._wanted is None:  # once more, if it was wanted for a moment only
+            await self._is_wanted.wait()
         return self._wanted
 
     @asynccontextmanager

@@ -1,6 +1,8 @@
 """A collaborator as a process: invitations in, answers out. `python -m fedplane.collaborator.main`.
 
-It advertises the cluster as long as it runs, and may be killed at any time: a fresh one reads from the log what is still to be answered.
+It may be killed at any time: a fresh one reads from the log what is still to be answered.
+It advertises the cluster as long as it runs, and runs apps as its children.
+On Kubernetes there is one for each run of a cluster, with the app in a container beside it. It advertises nothing, and ends with its run.
 """
 
 import asyncio
@@ -10,11 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from fedplane.collaborator.advertising import advertise
-from fedplane.collaborator.apps import App, AppProcess, app_python
+from fedplane.collaborator.apps import AppProcess
+from fedplane.collaborator.beside import meeting
+from fedplane.collaborator.children import App, app_python, child_of
 from fedplane.collaborator.frameworks import FRAMEWORKS
 from fedplane.collaborator.pool import AppPool, StartApp
 from fedplane.collaborator.settings import CollaboratorSettings
-from fedplane.collaborator.tasks import Collaborator
+from fedplane.collaborator.tasks import Collaborator, Retire
 from fedplane.collaborator.training import Training
 from fedplane.runtime.ports import Bus
 from fedplane.runtime.replica import Replica
@@ -26,26 +30,52 @@ __all__ = ["collaborate", "main"]
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until told to stop, or until the run has ended if there is only one."""
     settings = read(CollaboratorSettings)
+    body = _beside_its_app if settings.app_socket else _with_children
+    serve("collaborator", settings, partial(body, settings=settings), declares=False)
 
+
+async def _with_children(bus: Bus, settings: CollaboratorSettings) -> None:
     def start(framework: str, directory: Path, workdir: Path) -> AppProcess:
         app = App(directory, framework, settings.python or app_python(directory))
-        return AppProcess(app, workdir, workdir / "app.log", os.environ)
+        return AppProcess(child_of(app, workdir, os.environ), workdir / "app.log")
 
-    serve("collaborator", settings, partial(collaborate, settings=settings, start=start), declares=False)
+    await collaborate(bus, settings, start)
+
+
+async def _beside_its_app(bus: Bus, settings: CollaboratorSettings) -> None:
+    with meeting(Path(settings.app_socket)) as place:
+
+        def start(framework: str, directory: Path, workdir: Path) -> AppProcess:
+            return AppProcess(place.welcome, workdir / "app.log")
+
+        await collaborate(bus, settings, start)
+        place.dismiss()  # only now: when this process is merely stopped, its successor goes on with the run
 
 
 async def collaborate(bus: Bus, settings: CollaboratorSettings, start: StartApp) -> None:
-    """Advertise and answer until cancelled."""
+    """Answer until cancelled, and advertise meanwhile; or answer one run's questions until it has ended."""
     apps = AppPool(start, settings.apps_max)
     workdir = settings.workdir.absolute()
-    training = Training(bus, apps, workdir=workdir, update_bytes_max=settings.update_bytes_max, app=settings.app)
-    replica = Replica(Collaborator(settings.cluster), bus.log, perform=training.perform)
+    app = settings.app or (Path() if settings.app_socket else None)  # a container knows where its app is
+    training = Training(bus, apps, workdir=workdir, update_bytes_max=settings.update_bytes_max, app=app)
+    ended = asyncio.Event()
+
+    async def perform(effect: object) -> None:
+        await training.perform(effect)
+        if effect == Retire(settings.run):
+            ended.set()
+
+    replica = Replica(Collaborator(settings.cluster, settings.run), bus.log, perform=perform)
     try:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(advertise(bus.log, _offered(settings)))
-            tasks.create_task(replica.run())
+            answering = tasks.create_task(replica.run())
+            if settings.run:
+                await ended.wait()
+                answering.cancel()
+            else:
+                tasks.create_task(advertise(bus.log, _offered(settings)))
     finally:
         await apps.close()
 

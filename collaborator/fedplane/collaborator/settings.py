@@ -1,14 +1,18 @@
 """What a collaborator can be told."""
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from fedplane.runtime.settings import ServiceSettings
 from fedplane.schemas.names import Name
 from fedplane.schemas.quantities import Quantity
 
 __all__ = ["CollaboratorSettings"]
+
+SOCKET_PATH_BYTES_MAX = 107
+"""What the kernel takes as a socket's path (unix(7)); 103 on macOS."""
 
 
 class CollaboratorSettings(ServiceSettings):
@@ -37,6 +41,16 @@ class CollaboratorSettings(ServiceSettings):
     No two collaborators may share it. All of it can be fetched or made again, so it need not outlive the machine.
     """
 
+    run: Name | Literal[""] = ""
+    """The one run whose invitations are answered, by a collaborator that was started for it; it ends when the run has ended.
+    It advertises nothing: who started it knows the cluster. Empty: every run's.
+    """
+
+    app_socket: str = ""
+    """Where the runner in a container of its own connects, a path in a directory that both containers see. FEDPLANE_WORKDIR has to be in
+    such a directory as well, under the same path in both. It is for one run, FEDPLANE_RUN. Empty: the app is a child of this process.
+    """
+
     app: Path | None = None
     """The app's directory, instead of the one that the run names. Set it where the image holds the app. None: as the run says."""
 
@@ -48,3 +62,12 @@ class CollaboratorSettings(ServiceSettings):
 
     update_bytes_max: int = Field(default=16_000_000_000, gt=0)
     """The largest update that is sent. Four billion parameters of 32 bits are 16 GB; a larger file is more likely a mistake."""
+
+    @field_validator("app_socket")
+    @classmethod
+    def _is_for_one_run(cls, path: str, info: ValidationInfo) -> str:
+        if path and not info.data.get("run"):
+            raise ValueError("an app in a container of its own serves one run; set FEDPLANE_RUN")
+        if len(path.encode()) > SOCKET_PATH_BYTES_MAX:
+            raise ValueError(f"a socket's path has at most {SOCKET_PATH_BYTES_MAX} bytes")
+        return path

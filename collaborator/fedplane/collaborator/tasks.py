@@ -100,15 +100,16 @@ def unless_closed(run: str, round_: int) -> Fence:
 
 
 class Collaborator:
-    """The pure part of one cluster's collaborator."""
+    """The pure part of one cluster's collaborator, for every run or for one."""
 
     tick_seconds = None  # the shell keeps to a deadline while it works; the round's end is a fact
 
-    def __init__(self, cluster: str) -> None:
+    def __init__(self, cluster: str, run: str = "") -> None:
         self.cluster = cluster
-        answers = (Contributed, Declined, Evaluated)
+        of = {"run": run} if run else {}  # else every run
+        answers = (Invited, Contributed, Declined, Evaluated)
         ends = (Closed, RoundFailed, Completed, Failed, Cancelled, Archived)  # the last one alone, if this cluster was away for long
-        self.patterns = ((Invited.pattern(cluster=cluster), *(a.pattern(cluster=cluster) for a in answers), *(e.pattern() for e in ends)),)
+        self.patterns = ((*(a.pattern(cluster=cluster, **of) for a in answers), *(e.pattern(**of) for e in ends)),)
 
     def initial(self) -> Questions:
         """Nobody has asked anything."""

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedplane.collaborator.apps import app_python
-from fedplane.collaborator.children import app_environment, epitaph
+from fedplane.collaborator.children import app_environment, app_python, epitaph
 from fedplane.runtime.errors import BadInput
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedplane.collaborator.frameworks.answers import Answer, Tensors, Unanswerable, checked
+from fedplane.collaborator.frameworks import Unanswerable
+from fedplane.collaborator.frameworks.answers import Answer, Tensors, checked
 
 MODEL: Tensors = {"bias": np.zeros(2, np.float32), "steps": np.array(0)}
 

@@ -3,12 +3,15 @@
 An app brings its own Python, its own framework and its own numpy, and none of them may ever meet ours.
 So these files are copied beside the app as a package of their own, `fedplane_runner`, and are started by the app's Python.
 They use the standard library, numpy and the one framework they adapt, and they stay readable by Python 3.9.
-They know no bus: a request is a directory, and two pipes say when.
+They know no bus: a request is a directory, and two pipes, or one socket, say when.
 
-    python -m fedplane_runner --framework flower --app DIRECTORY --requests PATH --replies PATH
+    python -m fedplane_runner --framework flower --app DIRECTORY --requests PATH --replies PATH     as a child of the collaborator
+    python DIRECTORY --framework flower --app DIRECTORY --socket PATH                               in a container beside it
 
 One process serves one app and one run, so that the app and its framework are loaded once and a client's state lives as long as the run.
 Whoever hears nothing for a while may kill the process with all its descendants and start another; only the client's state is lost.
+With `--data-path PATH` the app sees its data there, and not where an invitation says.
+Until a framework is imported the standard library suffices, so that whatever an environment lacks can be said in an answer.
 
 The pipes carry JSON, one object a line. Each path is a FIFO or `/dev/fd/N`; the requests are opened first. One request at a time.
 
@@ -22,6 +25,16 @@ The pipes carry JSON, one object a line. Each path is a FIFO or `/dev/fd/N`; the
 A runner that cannot load the app says `failed` instead of `ready` and exits.
 When nobody can send a request any more, the pipe being closed, the runner ends at once, whatever the app is doing.
 What the app prints goes to standard output and standard error, never to the pipes.
+
+In a container beside the collaborator, a *keeper* (see `keeping`) connects to the socket, again and again, until the run has ended.
+A connection is a process: the keeper starts one when it is told to, and that process then says and hears on the socket what is said above.
+
+    to the keeper      {"do": "load", "log": PATH}           start the app's process; what it prints is appended there, and shown as well
+    from the keeper    {"said": "failed", ...}               it cannot be started
+                       {"said": "ended", "code": NUMBER}     it has ended, and whatever it started with it; as `subprocess` has its code
+
+Whoever closes the connection, or only its sending half, stops the process; the keeper buries it, closes, and connects again.
+When there is a file PATH.ended beside the socket's PATH, the run has ended, and the keeper ends with code 0.
 
 A request directory holds
 
@@ -47,7 +60,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-__all__ = ["FRAMEWORKS", "Framework"]
+__all__ = ["FRAMEWORKS", "Framework", "Unanswerable"]
+
+
+class Unanswerable(Exception):
+    """The app gave no answer that can be used. `reason` is one of the words above."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Framework(NamedTuple):

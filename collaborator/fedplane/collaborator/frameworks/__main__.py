@@ -5,6 +5,8 @@ Beside it there are a thread that says `alive` while there is work, and a guard.
 The guard is a forked process that does nothing but wait for the requests to be closed.
 It is a process because a thread of this one could not end it while the app holds the interpreter's lock.
 It also keeps the id of the process group in use, so that the group can be killed by its id after this process is gone.
+
+Started with a socket instead of pipes, this is the keeper of such processes; see `keeping`.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from . import FRAMEWORKS, Framework, tensors
-from .answers import App, Unanswerable, checked
+from . import FRAMEWORKS, Framework, Unanswerable
+from .keeping import keep
 
 HEARTBEAT_SECONDS = 1.0
 """Often enough that a minute of silence means something, seldom enough to cost nothing."""
@@ -59,21 +63,35 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="fedplane_runner", description="Run a federated-learning app for one collaborator.")
     parser.add_argument("--framework", required=True, help="one of " + ", ".join(FRAMEWORKS))
     parser.add_argument("--app", required=True, type=Path, help="the app's directory")
-    parser.add_argument("--requests", required=True, help="the pipe to read requests from")
-    parser.add_argument("--replies", required=True, help="the pipe to write replies to")
+    parser.add_argument("--data-path", default="", help="where the app sees its data, in place of what an invitation says")
+    parser.add_argument("--requests", help="the pipe to read requests from")
+    parser.add_argument("--replies", help="the pipe to write replies to")
+    parser.add_argument("--socket", type=Path, help="where a collaborator in another container listens, instead of the pipes")
     arguments = parser.parse_args()
+    directory = arguments.app.resolve()
+    if arguments.socket:
+        # For its children: last words must be in the log when a process dies, and a segmentation fault is to leave some.
+        os.environ.update(PYTHONUNBUFFERED="1", PYTHONFAULTHANDLER="1")
+        told = (f"--framework={arguments.framework}", f"--app={directory}", f"--data-path={arguments.data_path}")
+        return keep(arguments.socket.absolute(), directory, told)
+    if not (arguments.requests and arguments.replies):
+        parser.error("say where to listen: --socket, or --requests and --replies")
+    return _serve(arguments.framework, directory, arguments.data_path, arguments.requests, arguments.replies)
 
-    requests = _opened(arguments.requests, os.O_RDONLY)
+
+def _serve(framework: str, directory: Path, data: str, requests_path: str, replies_path: str) -> int:
+    """Answer requests until told to stop; an exit code."""
+    requests = _opened(requests_path, os.O_RDONLY)
     _post_guard(requests)
-    replies = _Replies(_opened(arguments.replies, os.O_WRONLY))
+    replies = _Replies(_opened(replies_path, os.O_WRONLY))
     replies.at_work.set()
     try:
-        release, app = _load(arguments.framework, arguments.app.resolve())
+        release, work = _load(framework, directory, data)
     except Unanswerable as failure:
         replies.say(**_failed(failure.reason, failure))
         return 1
     replies.at_work.clear()
-    replies.say(said="ready", framework=arguments.framework, version=release)
+    replies.say(said="ready", framework=framework, version=release)
     with os.fdopen(requests) as lines:
         for line in lines:
             request = json.loads(line)
@@ -81,7 +99,7 @@ def main() -> int:
                 break
             replies.say(said="alive")  # first of all: an app that dies after this word died of its work
             replies.at_work.set()
-            reply = _reply(app, Path(request["directory"]))
+            reply = _reply(work, Path(request["directory"]))
             replies.at_work.clear()
             replies.say(**reply)
     return 0
@@ -89,11 +107,11 @@ def main() -> int:
 
 def _opened(path: str, flags: int) -> int:
     """The pipe, by a descriptor that the app's own subprocesses do not inherit."""
-    descriptor = os.open(path, flags)
     inherited = re.fullmatch(r"/dev/fd/(\d+)", path)
-    if inherited:
-        os.close(int(inherited[1]))
-    return descriptor
+    if not inherited:
+        return os.open(path, flags)
+    os.set_inheritable(int(inherited[1]), False)  # not opened by its name, which a socket refuses
+    return int(inherited[1])
 
 
 def _post_guard(requests: int) -> None:
@@ -102,7 +120,8 @@ def _post_guard(requests: int) -> None:
     if os.fork():
         return
     hang_up = select.poll()
-    hang_up.register(requests, 0)  # to hang up is reported unasked, and nothing is read away from the runner
+    # That a pipe hangs up is reported unasked, that only the other half of a socket is closed on Linux alone; and nothing is read away.
+    hang_up.register(requests, getattr(select, "POLLRDHUP", 0))
     hang_up.poll()
     if leads_group:
         os.killpg(runner, signal.SIGKILL)
@@ -111,7 +130,8 @@ def _post_guard(requests: int) -> None:
     os._exit(0)
 
 
-def _load(name: str, directory: Path) -> tuple[str, App]:
+def _load(name: str, directory: Path, data: str) -> tuple[str, Callable[[Path], None]]:
+    """The framework's release, and what does the work of a request's directory."""
     framework = FRAMEWORKS.get(name)
     if framework is None:
         raise Unanswerable("not-supported", f"apps of the framework {name!r} cannot be run here; those of {', '.join(FRAMEWORKS)} can")
@@ -119,10 +139,10 @@ def _load(name: str, directory: Path) -> tuple[str, App]:
     os.environ.update(framework.environment)
     try:
         adapter = importlib.import_module("." + framework.module, __package__)
+        working = importlib.import_module(".working", __package__)  # not before: it needs the app's numpy
     except ImportError as error:
         raise Unanswerable("load-failed", f"{name} cannot be imported in the app's environment: {error}; install the app again") from error
-    app: App = adapter.open_app(directory)
-    return release, app
+    return release, partial(working.work, adapter.open_app(directory), data=data)
 
 
 def _release(name: str, framework: Framework) -> str:
@@ -143,35 +163,16 @@ def _dotted(numbers: tuple[int, ...]) -> str:
     return ".".join(map(str, numbers))
 
 
-def _reply(app: App, directory: Path) -> dict[str, Any]:
+def _reply(work: Callable[[Path], None], directory: Path) -> dict[str, Any]:
     """Do the work; the reply to it. Whatever the app raises is an answer, and its traceback is for the app's log."""
     try:
-        _work(app, directory)
+        work(directory)
     except Unanswerable as failure:
         return _failed(failure.reason, failure)
-    except tensors.BadTensors as failure:
-        return _failed("not-supported", failure)
     except (Exception, SystemExit) as raised:  # noqa: BLE001 -- foreign code may raise anything, and all of it is to be reported
         traceback.print_exc()
         return _failed("app-raised", f"{type(raised).__name__}: {raised}")
     return {"said": "done"}
-
-
-def _work(app: App, directory: Path) -> None:
-    invitation = json.loads((directory / "invitation.json").read_text())
-    task = invitation["task"]
-    if task == "initialize":
-        model, answer = None, app.initialize(invitation)
-    elif task in ("train", "evaluate"):
-        model = tensors.read(directory / "model.safetensors")
-        answer = app.train(invitation, model) if task == "train" else app.evaluate(invitation, model)
-    else:
-        raise Unanswerable("not-supported", f"a runner can initialize, train and evaluate; it was asked to {task}")
-    answer = checked(answer, model)
-    if answer.tensors is not None:
-        tensors.write(directory / "update.safetensors", answer.tensors)
-    measured = {"weight": answer.weight, "metrics": answer.metrics, "configuration": dict(answer.configuration)}
-    (directory / "metrics.json").write_text(json.dumps(measured))
 
 
 def _failed(reason: str, failure: BaseException | str) -> dict[str, Any]:

@@ -13,21 +13,15 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-__all__ = ["Answer", "App", "Tensors", "Unanswerable", "checked"]
+from . import Unanswerable
+
+__all__ = ["Answer", "App", "Tensors", "checked"]
 
 NAMES_SHOWN_MAX = 5
 """How many tensors an error names: the first few show the pattern, and a model may have thousands."""
 
 Tensors = dict[str, "np.ndarray[Any, np.dtype[Any]]"]
 """A model's arrays by name, in the app's order."""
-
-
-class Unanswerable(Exception):
-    """The app gave no answer that can be used. `reason` is one of the words of the package's contract."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class Answer(NamedTuple):

@@ -33,7 +33,8 @@ from flwr.supercore.object_ref import load_app
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from .answers import Answer, Tensors, Unanswerable
+from . import Unanswerable
+from .answers import Answer, Tensors
 
 __all__ = ["open_app"]
 

@@ -1,0 +1,51 @@
+"""One request, done by an app that is loaded: from the files of its directory to the files of its answer.
+
+Whoever asked may be another user, in another container, so what is left in the directory can be read by everyone.
+When requests come, and what is said of them, is the business of `__main__`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from . import Unanswerable, tensors
+from .answers import Answer, App, checked
+
+__all__ = ["work"]
+
+_READABLE = 0o644
+"""By everyone, whatever the umask of the app's image."""
+
+
+def work(app: App, directory: Path, data: str = "") -> None:
+    """Do what the directory's invitation says. `data`, if given, is where the app sees its data, in place of what the invitation says.
+
+    Raises Unanswerable, and whatever the app raises.
+    """
+    try:
+        _leave(_answer(app, directory, data), directory)
+    except tensors.BadTensors as error:
+        raise Unanswerable("not-supported", str(error)) from error
+
+
+def _answer(app: App, directory: Path, data: str) -> Answer:
+    invitation = json.loads((directory / "invitation.json").read_text())
+    if data:
+        invitation["data"] = data
+    task = invitation["task"]
+    if task == "initialize":
+        return checked(app.initialize(invitation), None)
+    if task not in ("train", "evaluate"):
+        raise Unanswerable("not-supported", f"a runner can initialize, train and evaluate; it was asked to {task}")
+    model = tensors.read(directory / "model.safetensors")
+    return checked(app.train(invitation, model) if task == "train" else app.evaluate(invitation, model), model)
+
+
+def _leave(answer: Answer, directory: Path) -> None:
+    if answer.tensors is not None:
+        tensors.write(directory / "update.safetensors", answer.tensors)
+        (directory / "update.safetensors").chmod(_READABLE)
+    measured = {"weight": answer.weight, "metrics": answer.metrics, "configuration": dict(answer.configuration)}
+    (directory / "metrics.json").write_text(json.dumps(measured))
+    (directory / "metrics.json").chmod(_READABLE)
