@@ -62,9 +62,10 @@ class Server:
         return json.loads(text) if text.startswith("{") else text
 
     def install(self, definitions: Mapping[str, dict[str, Any]]) -> None:
-        """Make kinds known, and wait until they are served."""
-        for definition in definitions.values():
-            self.request("POST", DEFINITIONS, definition)
+        """Make kinds known that are not, and wait until all are served."""
+        known = {each["metadata"]["name"] for each in self.request("GET", DEFINITIONS)["items"]}
+        for name in definitions.keys() - known:
+            self.request("POST", DEFINITIONS, definitions[name])
         give_up = time.monotonic() + READY_SECONDS
         while not all(established(self.request("GET", f"{DEFINITIONS}/{name}")) for name in definitions):
             assert time.monotonic() < give_up, f"not all of {', '.join(definitions)} are established after {READY_SECONDS} s"

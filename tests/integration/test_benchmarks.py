@@ -1,6 +1,7 @@
 """Every benchmark runs and says what was promised about it: a program that nobody runs is found broken on the day of a release."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from machine_story import REPOSITORY, app_python
 BENCHMARKS = REPOSITORY / "benchmarks"
 OURS_ALONE = ("control", "plane", "replicas", "limited", "placement")
 WITH_FLOWER = ("superlink", "fold", "robust")
+ON_A_HUB = ("apply",)
 SMOKE_SECONDS = 120
 
 
@@ -40,6 +42,14 @@ def insist_on_bars(report: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", OURS_ALONE)
 def test_a_benchmark_runs_and_reports_its_bars(tmp_path, name: str) -> None:
+    insist_on_bars(report_of(name, tmp_path))
+
+
+@pytest.mark.parametrize("name", ON_A_HUB)
+def test_a_benchmark_on_a_hub_runs_and_reports_its_bars(tmp_path, name: str) -> None:
+    if missing := {"KUBEBUILDER_ASSETS", "OCM_CRDS"} - os.environ.keys():
+        pytest.skip(f"{' and '.join(sorted(missing))} name no folders; see CONTRIBUTING.md")
+
     insist_on_bars(report_of(name, tmp_path))
 
 

@@ -8,8 +8,9 @@ from fedplane.schemas.crd import GROUP, PLURAL, VERSION
 from fedplane.schemas.resources import KIND
 
 __all__ = [
-    "ADD_ON_PLACEMENT_SCORE", "CONFIG_MAP", "EVENT", "FEDERATED_LEARNING", "MANAGED_CLUSTER", "MANAGED_CLUSTER_SET",
-    "MANAGED_CLUSTER_SET_BINDING", "MANIFEST_WORK", "NAMESPACE", "PLACEMENT", "PLACEMENT_DECISION",
+    "ADD_ON_PLACEMENT_SCORE", "CONFIG_MAP", "EVENT", "FEDERATED_LEARNING", "JOB", "MANAGED_CLUSTER", "MANAGED_CLUSTER_SET",
+    "MANAGED_CLUSTER_SET_BINDING", "MANIFEST_WORK", "NAMESPACE", "PERSISTENT_VOLUME_CLAIM", "PLACEMENT",
+    "PLACEMENT_DECISION",
 ]  # fmt: skip
 
 _CLUSTERS, _WORK = "cluster.open-cluster-management.io", "work.open-cluster-management.io"
@@ -27,3 +28,5 @@ MANIFEST_WORK = Kind(_WORK, "v1", "ManifestWork", "manifestworks")
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps", has_status=False)
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces", namespaced=False)
 EVENT = Kind("", "v1", "Event", "events", has_status=False)
+JOB = Kind("batch", "v1", "Job", "jobs")
+PERSISTENT_VOLUME_CLAIM = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")

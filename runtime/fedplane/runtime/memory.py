@@ -64,7 +64,8 @@ class MemoryLog:
             return Stated(None, False)
         self._take_room(wire, fact)
         self._sequence += 1
-        record = Recorded(envelope.read(wire.subject, wire.headers, wire.body), self._sequence, wire.id, traceparent, self.source)
+        read = envelope.read(wire.subject, wire.headers, wire.body)
+        record = Recorded(read, self._sequence, wire.id, traceparent, self.source, wire.body)
         self.records.append(record)
         self._registers[wire.subject] = record
         async with self._grown:

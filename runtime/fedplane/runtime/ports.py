@@ -7,7 +7,7 @@ A port speaks of facts, pieces and tasks; subjects' prefixes, streams, headers a
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -19,13 +19,17 @@ __all__ = ["Batch", "Bulk", "Bus", "Fence", "Lease", "Log", "Recorded", "Stated"
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A fact as the log has it: its place in the log's order, the trace in which it was stated, and the process that stated it."""
+    """A fact as the log has it: its place in the log's order, the trace in which it was stated, and the process that stated it.
+
+    `body` is what it was read from, as JSON, with whatever a later version says in it; empty if it was not read.
+    """
 
     fact: Fact
     sequence: int
     id: str = ""
     traceparent: str | None = None
     source: str = ""
+    body: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

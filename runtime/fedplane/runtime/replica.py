@@ -214,14 +214,14 @@ class Replica(Generic[S]):
                 assert self.perform is not None, f"{type(self.core).__name__} has effects, but its replica cannot perform any"
                 task = asyncio.create_task(self._perform(effect), name=str(key))
                 self._effects.add(task)
-                task.add_done_callback(self._wake)
+                task.add_done_callback(self.wake)
 
     async def _perform(self, effect: object) -> None:
         assert self.perform is not None
         await self.perform(effect)
 
-    def _wake(self, effect: asyncio.Task[None]) -> None:
-        """An effect is over: look at it now. If there are turns waiting, that happens anyway."""
+    def wake(self, *_: object) -> None:
+        """An effect is over, or what the core knows beside the log has changed: decide now. If turns are waiting, that happens anyway."""
         if not self._turns.full():
             self._turns.put_nowait(Batch((), live=False))
 

@@ -59,7 +59,7 @@ class Unreadable(ValueError):
         super().__init__(said[:SAID_CHARACTERS_MAX])
 
 
-def _event(fact: Fact, source: str, more: Mapping[str, str]) -> CloudEvent:
+def _event(fact: Fact, source: str, more: Mapping[str, str], read_from: bytes = b"") -> CloudEvent:
     body = fact.model_dump(mode="json", by_alias=True, exclude_none=True)
     content = json.dumps([fact.subject, body], sort_keys=True).encode()  # equal facts may have their metrics in another order
     return CloudEvent(
@@ -73,7 +73,7 @@ def _event(fact: Fact, source: str, more: Mapping[str, str]) -> CloudEvent:
             "datacontenttype": "application/json",
             **more,
         },
-        body,
+        json.loads(read_from) if read_from else body,
     )
 
 
@@ -96,20 +96,26 @@ def write(fact: Fact, source: str, traceparent: str | None = None) -> Wire:
     return Wire(fact.subject, headers, body)
 
 
-def write_structured(fact: Fact, source: str, more: Mapping[str, str] = MappingProxyType({})) -> bytes:
-    """The fact as one JSON document in CloudEvents' structured mode, for those who do not read headers. `more` are further attributes."""
-    return JSONFormat().write(_event(fact, source, more))
+def write_structured(fact: Fact, source: str, more: Mapping[str, str] = MappingProxyType({}), read_from: bytes = b"") -> bytes:
+    """The fact as one JSON document in CloudEvents' structured mode, for those who do not read headers. `more` are further attributes.
+
+    What the fact was `read_from`, if it was, is in it with fields that this version does not know.
+    """
+    return JSONFormat().write(_event(fact, source, more, read_from))
 
 
-def read_structured(document: bytes) -> tuple[Fact, dict[str, str]]:
-    """The fact in a JSON document of that kind, and the event's attributes. Raises Unreadable as `read` does."""
+def read_structured(document: bytes) -> tuple[Fact, dict[str, str], bytes]:
+    """The fact in a JSON document of that kind, the event's attributes, and what the fact was read from.
+
+    Raises Unreadable as `read` does.
+    """
     try:
         event = json.loads(document)
         body, attributes = event.pop("data"), {name: str(value) for name, value in event.items()}
-        subject, type_ = attributes["subject"], attributes["type"]
+        subject, type_, data = attributes["subject"], attributes["type"], json.dumps(body).encode()
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise Unreadable(f"this is no CloudEvent with a subject, a type and data: {error!r}") from error
-    return _fact(subject, type_, json.dumps(body).encode()), attributes
+    return _fact(subject, type_, data), attributes, data
 
 
 def read(subject: str, headers: Mapping[str, str] | None, body: bytes) -> Fact:

@@ -61,6 +61,7 @@ EXAMPLES: tuple[Fact, ...] = (
         ),
     ),
     facts.Started(at=_at(21), run=_RUN, strategy="fedavg", training_rounds=3),
+    facts.EditRefused(at=_at(22), run=_RUN, generation=2, message="the run goes on with what was asked for first: spec.server.rounds is 3"),
     facts.Opened(
         at=_at(24), run=_RUN, round=1, task=Task.TRAIN, training_round=1, clusters=("hospital-a", "hospital-b"), minimum=1,
         deadline=_DEADLINE, shard_bytes=_SHARD_BYTES, chunk_bytes=_CHUNK_BYTES, model=_model(0, "f1"),

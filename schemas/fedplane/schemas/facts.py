@@ -20,8 +20,8 @@ from fedplane.schemas.resources import FederatedLearning
 
 __all__ = [
     "ALL_ROUNDS_DONE", "Advertised", "Aggregated", "Archived", "Cancelled", "Closed", "Completed", "Contributed", "Declined", "EVERYTHING",
-    "Evaluated", "Expired", "FACTS", "Fact", "Failed", "Folded", "Invited", "Measured", "Opened", "Rejected", "RoundFact", "RoundFailed",
-    "RunFact", "Scheduled", "Started", "Submitted", "Waiting", "all_facts_of", "fact_type", "run_level_facts_of",
+    "EditRefused", "Evaluated", "Expired", "FACTS", "Fact", "Failed", "Folded", "Invited", "Measured", "Opened", "Rejected", "RoundFact",
+    "RoundFailed", "RunFact", "Scheduled", "Started", "Submitted", "Waiting", "all_facts_of", "fact_type", "run_level_facts_of",
 ]  # fmt: skip
 
 
@@ -41,13 +41,16 @@ class RoundFact(RunFact):
 
 
 class Submitted(RunFact):
-    """Somebody asks for a run. The command line or the scheduler says it to everyone."""
+    """Somebody asks for a run. The command line says it to everyone, or the scheduler for an object on the hub, with which the run ends."""
 
     type = "io.fedplane.run.submitted.v1"
     template = "fed.v1.run.{run}.submitted"
     said_by = "cli, scheduler"
 
     resource: FederatedLearning
+    from_hub: bool = False
+    invalid: str = ""
+    model: Model | None = None
 
 
 class Waiting(RunFact):
@@ -84,6 +87,17 @@ class Started(RunFact):
 
     strategy: str
     training_rounds: int
+
+
+class EditRefused(RunFact):
+    """The object that asked for the run was edited, and the run goes on as it was asked for. The scheduler says so of each generation."""
+
+    type = "io.fedplane.run.refused.v1"
+    template = "fed.v1.run.{run}.refused.{generation}"
+    said_by = "scheduler"
+
+    generation: int = Field(ge=1)
+    message: str
 
 
 # A round
@@ -179,11 +193,14 @@ class Evaluated(RoundFact):
 
 
 class Declined(RoundFact):
-    """A cluster cannot answer its invitation, and why. Its collaborator says so; `detail` has the app's last words."""
+    """A cluster cannot answer its invitation, and why; `detail` has the app's last words.
+
+    Its collaborator says so, or the scheduler for a managed cluster whose collaborator does not start, or has gone.
+    """
 
     type = "io.fedplane.round.declined.v1"
     template = "fed.v1.run.{run}.round.{round}.declined.{cluster}"
-    said_by = "collaborator"
+    said_by = "collaborator, scheduler"
 
     cluster: Name
     reason: str
@@ -349,10 +366,12 @@ class Advertised(Fact):
     allocatable: dict[str, Quantity] = {}
     labels: dict[str, str] = {}
     frameworks: tuple[str, ...] = ()
+    managed: bool = False
+    unavailable: str = ""
 
 
 FACTS: tuple[type[Fact], ...] = (
-    Submitted, Waiting, Scheduled, Started,
+    Submitted, Waiting, Scheduled, Started, EditRefused,
     Opened, Invited, Contributed, Evaluated, Declined, Rejected, Expired, Closed, Measured, Folded, Aggregated, RoundFailed,
     Completed, Failed, Cancelled, Archived,
     Advertised,

@@ -44,7 +44,7 @@ class ObjectCondition(Part):
     """One question about the run, answered, as Kubernetes' conditions are."""
 
     type: str
-    """The question: Scheduled, Running, Completed or Failed."""
+    """The question: Scheduled, Running, Completed, Failed, or Synced: whether the run is what the object asks for."""
     status: Literal["True", "False", "Unknown"]
     """The answer."""
     reason: str = ""

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fedplane.schemas.models import METRIC_CHARACTERS_MAX, Configuration
+from fedplane.schemas.names import NAME_CHARACTERS_MAX
 from fedplane.schemas.parts import IGNORE_UNKNOWN, Part
 from fedplane.schemas.placements import Placement
 from fedplane.schemas.templates import Resources, Template
@@ -56,9 +57,9 @@ class Storage(Part):
     """Where the model is kept on the hub."""
 
     name: str = ""
-    """The PersistentVolumeClaim's name."""
+    """The PersistentVolumeClaim's name, or that of the Secret with the bucket's credentials."""
     type: str = ""
-    """PersistentVolumeClaim or S3Bucket."""
+    """PersistentVolumeClaim, HostPath or S3Bucket."""
     size: str = ""
     """How much room there is, as a quantity."""
     path: str = ""
@@ -93,6 +94,8 @@ class Server(Part):
     """How clients reach upstream's server."""
     storage: Storage | None = None
     """Where the model is kept on the hub."""
+    initial_model: str = Field(default="", max_length=NAME_CHARACTERS_MAX, pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")
+    """Ours: the id of the ended run from whose model this one starts; none: one of the clusters makes a new one."""
     superlink: str = "superlink.flower-system:9091"
     """Upstream's SuperLink: service.namespace:port."""
 
@@ -104,6 +107,8 @@ class Client(Part):
     """The image that has the user's app."""
     placement: Placement = Placement()
     """Which clusters may take part: Open Cluster Management's PlacementSpec."""
+    placement_ref: str = Field(default="", max_length=253)
+    """Ours: the name of a Placement in the object's namespace; its decisions are the clusters to choose from."""
     supernode: str = "flower-supernode.flower-addon:9094"
     """Upstream's SuperNode: service.namespace:port."""
     template: Template = Template()

@@ -5,8 +5,8 @@ Nothing else in the project puts such a subject together or takes one apart.
 """
 
 __all__ = [
-    "archive_piece", "bulk_of_round", "bulk_of_run", "chunks_of", "layouts_of_models", "model_piece", "parse_work_on", "update_piece",
-    "work_on",
+    "archive_piece", "bulk_of_round", "bulk_of_run", "chunks_of", "given_models", "given_piece", "layouts_of_models", "model_piece",
+    "parse_work_on", "update_piece", "work_on",
 ]  # fmt: skip
 
 
@@ -16,8 +16,18 @@ def update_piece(run: str, round_: int, cluster: str, attempt: str, shard: int |
 
 
 def model_piece(run: str, round_: int, attempt: str, shard: int | str) -> str:
-    """Where a replica stores one shard of a model; `shard` may be "layout"."""
+    """Where a replica stores one shard of a model; `shard` may be "layout", or ">" for all."""
     return f"bulk.fed.v1.{run}.{round_}.model.{attempt}.{shard}"
+
+
+def given_piece(run: str, attempt: str, shard: int | str) -> str:
+    """Where whoever submits a run stores one shard of the model that it starts from; `shard` may be "layout", or ">" for all."""
+    return f"bulk.fed.v1.{run}.given.{attempt}.{shard}"
+
+
+def given_models(run: str) -> str:
+    """The models that a run was given to start from: what to purge when it has one of its own."""
+    return f"bulk.fed.v1.{run}.given.>"
 
 
 def archive_piece(run: str, attempt: str) -> str:

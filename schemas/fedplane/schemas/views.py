@@ -41,7 +41,7 @@ class Phase(StrEnum):
 class Condition(_Shown):
     """One question about the run, answered: `last_transition_at` is when the answer last changed, not when it was last given."""
 
-    type: Literal["Scheduled", "Running", "Completed", "Failed"]
+    type: Literal["Scheduled", "Running", "Completed", "Failed", "Synced"]
     status: Literal["True", "False", "Unknown"]
     reason: str
     message: str

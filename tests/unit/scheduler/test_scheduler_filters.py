@@ -6,7 +6,7 @@ import pytest
 
 from fedplane.scheduler import filters, fleet
 from fedplane.scheduler.filters import FILTERS, MESSAGE_CHARACTERS_MAX, Question
-from fedplane.scheduler.ocm.inventory import EXCLUSIVE_LABEL, NO_HUB, Binding, ClusterSet, Inventory, ManagedCluster, Taint
+from fedplane.scheduler.ocm.inventory import EXCLUSIVE_LABEL, NO_HUB, Binding, ClusterSet, Decision, Inventory, ManagedCluster, Taint
 from fedplane.schemas.facts import Advertised
 from fedplane.schemas.models import Refused
 from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
@@ -134,7 +134,40 @@ def test_the_first_violated_filter_is_the_reason():
         known |= better_known
         reasons.append(refusal(hopeless, cluster(**offered), NOON, hub(**known)).reason)
 
-    assert reasons == [reason for reason, _ in FILTERS]
+    assert reasons == [reason for reason, _ in FILTERS if reason != "placement"]  # of a named Placement, sets and taints are not asked
+
+
+NAMED = resource(client={"placementRef": "gpus"})
+NOT_IN_IT = Refused(cluster="a", reason="placement", message="is in no decision of the Placement default/gpus")
+
+
+@pytest.mark.parametrize(
+    ("decision", "expected"),
+    [
+        (Decision("default", "gpus", ("b", "a")), None),
+        (Decision("default", "gpus", ("b",)), NOT_IN_IT),
+        (Decision("default", "others", ("a",)), NOT_IN_IT),
+        (Decision("elsewhere", "gpus", ("a",)), NOT_IN_IT),
+    ],
+)
+def test_a_named_placement_decides_who_may_take_part_whatever_sets_and_taints_say(decision, expected):
+    known = Inventory(clusters={"a": ManagedCluster(name="a", taints=(Taint("busy"),))}, decisions=(decision,))
+
+    assert refusal(NAMED, cluster(), NOON, known) == expected
+
+
+def test_a_cluster_that_was_a_hubs_and_is_not_known_to_this_one_is_refused_and_one_of_its_own_is_not():
+    message = "was a hub's cluster, and this scheduler's hub has none of that name"
+
+    assert refusal(resource(), cluster(managed=True), NOON) == Refused(cluster="a", reason="accepted", message=message)
+    assert refusal(resource(), cluster(), NOON) is None
+
+
+def test_a_cluster_that_says_why_it_is_unavailable_is_refused_with_that_until_its_lease_lapses():
+    away = cluster(unavailable="has stopped reporting")
+
+    assert refusal(resource(), away, NOON) == Refused(cluster="a", reason="availability", message="has stopped reporting")
+    assert refusal(resource(), away, NOON + timedelta(minutes=1)).message.startswith("has not been heard of")
 
 
 @pytest.mark.parametrize(

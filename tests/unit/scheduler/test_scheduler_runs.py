@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from fedplane.runtime.objects import Change, ChangeType
 from fedplane.runtime.ports import Fence, Recorded
 from fedplane.runtime.replica import State
+from fedplane.scheduler.overview import Overview
 from fedplane.scheduler.runs import OBJECTIONS_CHARACTERS_MAX, RESOURCES_REMEMBERED_MAX, WAITING_MAX, Scheduler
 from fedplane.schemas import envelope
 from fedplane.schemas.envelope import FACT_BYTES_MAX
@@ -91,6 +93,38 @@ def test_a_run_that_has_too_few_clusters_waits_and_says_why_without_a_fence():
             )
         )
     ]
+
+
+def failed(message):
+    return [Failed(at=NOON, run="r-1", reason="BadRequest", message=message)]
+
+
+def test_what_was_submitted_as_invalid_fails_with_that_reason_whatever_its_resource_would_allow():
+    bad = submitted().model_copy(update={"invalid": "spec.x: is not a field of this resource"})
+
+    assert said(told(bad, advertised("a"))) == failed("spec.x: is not a field of this resource")
+
+
+def test_a_placement_cannot_be_named_where_there_is_no_hub():
+    state = told(submitted(client={"placementRef": "p"}), advertised("a"))
+
+    assert said(state) == failed("spec.client.placementRef names a Placement, and this scheduler knows no hub: set its FEDPLANE_KUBERNETES")
+
+
+def test_nothing_is_placed_before_the_hub_is_known_and_then_by_what_it_knows():
+    overview = Overview()
+    on_a_hub = Scheduler(hub=overview)
+    state = told(submitted(client={"placementRef": "p"}), advertised("a"), advertised("b"))
+    labels = {"cluster.open-cluster-management.io/placement": "p"}
+    decision = {"kind": "PlacementDecision", "metadata": {"name": "p-1", "namespace": "default", "labels": labels}}
+    overview.see(Change(ChangeType.ADDED, decision | {"status": {"decisions": [{"clusterName": "b"}]}}))
+
+    before = on_a_hub.decide(state, NOON)
+    overview.known = True
+    (action,) = on_a_hub.decide(state, NOON)
+
+    assert before == ()
+    assert chosen(action.fact) == ["b"]
 
 
 def test_a_wait_is_said_again_only_when_it_would_say_something_else():

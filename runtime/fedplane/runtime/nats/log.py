@@ -117,7 +117,7 @@ class NatsLog:
             fact = envelope.read(subject, headers, message.data or b"")
         except envelope.Unreadable as error:
             raise Corrupt(f"the register {subject} is taken by what is no fact: {error}") from error
-        return _with_headers(fact, message.seq or 0, headers)
+        return _with_headers(fact, message.seq or 0, headers, message.data or b"")
 
     async def purge(self, pattern: str, before: int | None = None) -> None:
         """See `Log.purge`."""
@@ -138,8 +138,8 @@ class NatsLog:
         except envelope.Unreadable as error:
             self._logger.warning("skipped a fact that cannot be read", why=str(error))
             return None
-        return _with_headers(fact, message.metadata.sequence.stream, headers)
+        return _with_headers(fact, message.metadata.sequence.stream, headers, message.data)
 
 
-def _with_headers(fact: Fact, sequence: int, headers: dict[str, str]) -> Recorded:
-    return Recorded(fact, sequence, headers.get("ce-id", ""), headers.get(envelope.TRACEPARENT), headers.get("ce-source", ""))
+def _with_headers(fact: Fact, sequence: int, headers: dict[str, str], body: bytes) -> Recorded:
+    return Recorded(fact, sequence, headers.get("ce-id", ""), headers.get(envelope.TRACEPARENT), headers.get("ce-source", ""), body)

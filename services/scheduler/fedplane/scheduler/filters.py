@@ -81,7 +81,7 @@ def refusal(question: Question, cluster: Cluster) -> Refused | None:
 
 def _availability(question: Question, cluster: Cluster) -> str | None:
     if available(cluster, question.now):
-        return None
+        return cluster.unavailable or None
     if cluster.at > question.now:
         return "advertises at times that are a day or more ahead, so nobody can tell how long it has been silent; set its clock"
     lapsed = (cluster.at + timedelta(seconds=cluster.lease_seconds)).astimezone(UTC)
@@ -110,6 +110,8 @@ def _claims(question: Question, cluster: Cluster) -> str | None:
 
 def _accepted(question: Question, cluster: Cluster) -> str | None:
     known = question.hub.clusters.get(cluster.name)
+    if known is None and cluster.managed:  # its sets and taints are unknown here, so it must not pass as a cluster without any
+        return "was a hub's cluster, and this scheduler's hub has none of that name"
     if known is None or (known.accepted and not known.deleting):
         return None
     if known.deleting:
@@ -117,7 +119,16 @@ def _accepted(question: Question, cluster: Cluster) -> str | None:
     return "is not accepted by the hub; set spec.hubAcceptsClient of its ManagedCluster"
 
 
+def _placement(question: Question, cluster: Cluster) -> str | None:
+    named, namespace = question.resource.spec.client.placement_ref, question.resource.metadata.namespace
+    if not named or cluster.name in question.hub.decided(namespace, named):
+        return None
+    return f"is in no decision of the Placement {namespace}/{named}"
+
+
 def _sets(question: Question, cluster: Cluster) -> str | None:
+    if question.resource.spec.client.placement_ref:  # which sets and taints are right was decided where that Placement was
+        return None
     wanted = question.resource.spec.client.placement.cluster_sets
     if cluster.name in question.hub.clusters:
         return _bound_sets(question, cluster, wanted)
@@ -153,7 +164,8 @@ def _predicates(question: Question, cluster: Cluster) -> str | None:
 
 
 def _taints(question: Question, cluster: Cluster) -> str | None:
-    held = question.hub.clusters[cluster.name].taints if cluster.name in question.hub.clusters else ()
+    known = cluster.name in question.hub.clusters and not question.resource.spec.client.placement_ref
+    held = question.hub.clusters[cluster.name].taints if known else ()
     if not held:
         return None
     tolerations = question.resource.spec.client.placement.tolerations
@@ -177,6 +189,7 @@ FILTERS: tuple[tuple[str, Filter], ...] = (
     ("data", _data),
     ("claims", _claims),
     ("accepted", _accepted),
+    ("placement", _placement),
     ("sets", _sets),
     ("predicates", _predicates),
     ("taints", _taints),

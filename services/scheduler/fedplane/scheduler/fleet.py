@@ -27,6 +27,8 @@ class Cluster:
 
     `cpu` is in cores and `memory` in bytes; what is not advertised is none. `allocatable` has both as they were written, for messages.
     The last two fields are not advertised: they come from the log of the runs and are filled in when a run is to be placed.
+    `managed` is whether a hub says all this of it.
+    `unavailable` is why no run can be placed there although it is heard of, if it says so itself or its hub does.
     `live_runs` is the number of runs that the cluster takes part in now.
     `took_part` is whether it took part in the last run that the same resource, by namespace and name, asked for.
     """
@@ -40,6 +42,8 @@ class Cluster:
     allocatable: Mapping[str, str]
     cpu: Decimal
     memory: Decimal
+    managed: bool = False
+    unavailable: str = ""
     live_runs: int = 0
     took_part: bool = False
 
@@ -60,6 +64,8 @@ def fold(fleet: Fleet, fact: Advertised) -> Fleet:
         allocatable=fact.allocatable,
         cpu=_allocatable(fact, "cpu"),
         memory=_allocatable(fact, "memory"),
+        managed=fact.managed,
+        unavailable=fact.unavailable,
     )
     return {**fleet, cluster.name: cluster}
 

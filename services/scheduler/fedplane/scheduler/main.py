@@ -1,16 +1,28 @@
-"""The scheduler's process: reads the log of runs and fleet, and states where runs go.
+"""The scheduler's process: reads the log of runs and fleet, and states where runs go. On a hub, it takes objects in and sends work.
 
 It sets no timers, holds no leases and stores nothing; any number of replicas may run.
 """
 
+import asyncio
+
+from fedplane.runtime.hub import open_hub
 from fedplane.runtime.nats import NatsBus
 from fedplane.runtime.ports import Stated
 from fedplane.runtime.replica import Replica
 from fedplane.runtime.service import serve
 from fedplane.runtime.settings import read
 from fedplane.runtime.telemetry import Attributes, emit, run_traceparent
+from fedplane.scheduler.delivering import deliver
+from fedplane.scheduler.depositing import deposit
+from fedplane.scheduler.hub import tend
+from fedplane.scheduler.intake import Intake
+from fedplane.scheduler.pods import Outfit
 from fedplane.scheduler.runs import Runs, Scheduler
+from fedplane.scheduler.sending import Sending
 from fedplane.scheduler.settings import Settings
+from fedplane.scheduler.standing import Patience
+from fedplane.scheduler.storage import Keeper
+from fedplane.scheduler.storing import Storing
 from fedplane.schemas.facts import Scheduled
 
 __all__ = ["main"]
@@ -21,8 +33,18 @@ def main() -> None:
     settings = read(Settings)
 
     async def schedule(bus: NatsBus) -> None:
-        replica = Replica(Scheduler(settings.tick_seconds), bus.log, stated=lambda outcome: _emit_scheduled(replica, outcome))
-        await replica.run()
+        intake, sending = Intake(settings.namespace), Sending(Patience(settings.start_seconds))
+        intake.hub.works = sending.hub.works
+        async with open_hub(settings) as hub, asyncio.TaskGroup() as tasks:
+            core = Scheduler(settings.tick_seconds, None if hub is None else intake.hub.overview)
+            replica = Replica(core, bus.log, stated=lambda outcome: _emit_scheduled(replica, outcome))
+            tasks.create_task(replica.run())
+            if hub is not None:
+                tasks.create_task(tend(bus.log, hub, intake))
+                outfit = Outfit(settings.collaborator_image, settings.outside_url)
+                tasks.create_task(deliver(bus.log, hub, outfit, sending))
+                keeper = Keeper(settings.cli_image, settings.inside_url, settings.storage_group)
+                tasks.create_task(deposit(bus.log, hub, keeper, Storing()))
 
     serve("scheduler", settings, schedule)
 

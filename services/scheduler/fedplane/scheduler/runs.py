@@ -20,6 +20,8 @@ from typing import TypeVar
 from fedplane.runtime.ports import Fence, Recorded
 from fedplane.runtime.replica import Action, State
 from fedplane.scheduler import fleet
+from fedplane.scheduler.ocm.inventory import NO_HUB, Inventory
+from fedplane.scheduler.overview import Overview
 from fedplane.scheduler.placement import Plan, objections, place
 from fedplane.schemas.envelope import FACT_BYTES_MAX
 from fedplane.schemas.facts import (
@@ -56,12 +58,16 @@ RESOURCES_REMEMBERED_MAX = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Unplaced:
-    """A run without clusters. `sequence` is that of its last run-level fact; `said` is the last wait that the log has."""
+    """A run without clusters. `sequence` is that of its last run-level fact; `said` is the last wait that the log has.
+
+    `invalid` is why it cannot be a run at all.
+    """
 
     resource: FederatedLearning
     sequence: int
     submitted_at: datetime
     said: Waiting | None = None
+    invalid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +87,13 @@ class Runs:
 
 
 class Scheduler:
-    """See `fedplane.runtime.replica.Core`."""
+    """See `fedplane.runtime.replica.Core`. `hub` is what is known beside the log, if there is a hub; see docs/adr/0015."""
 
     patterns: tuple[tuple[str, ...], ...] = ((run_level_facts_of("*"), Waiting.pattern()), (Advertised.pattern(),))
 
-    def __init__(self, tick_seconds: float | None = TICK_SECONDS) -> None:
+    def __init__(self, tick_seconds: float | None = TICK_SECONDS, hub: Overview | None = None) -> None:
         self.tick_seconds = tick_seconds
+        self.hub = hub
 
     def initial(self) -> Runs:
         """No runs, no clusters."""
@@ -106,12 +113,13 @@ class Scheduler:
 
         A run that is placed here counts for the ones after it, lest all runs of one turn choose the same idle clusters.
         """
-        if not state.unplaced:
+        if not state.unplaced or (self.hub is not None and not self.hub.known):
             return ()
+        hub = None if self.hub is None else self.hub.inventory
         live_runs = Counter(cluster for participants in state.placed.values() for cluster in participants)
         actions = []
         for run, unplaced in state.unplaced.items():
-            fact = _decide_run(state, run, unplaced, live_runs, now)
+            fact = _decide_run(state, run, unplaced, live_runs, now, hub)
             match fact:
                 case Waiting():
                     actions.append(State(fact))
@@ -126,7 +134,7 @@ def _evolve_run(state: Runs, fact: RunFact, record: Recorded) -> Runs:
     run, unplaced = fact.run, state.unplaced.get(fact.run)
     match fact:
         case Submitted() if unplaced is None and run not in state.placed:
-            return replace(state, unplaced={**state.unplaced, run: Unplaced(fact.resource, record.sequence, fact.at)})
+            return replace(state, unplaced={**state.unplaced, run: Unplaced(fact.resource, record.sequence, fact.at, invalid=fact.invalid)})
         case Completed() | Failed() | Cancelled() | Archived():  # the last one alone, if the others were being purged as we read
             return replace(state, unplaced=_without(state.unplaced, run), placed=_without(state.placed, run))
     if unplaced is None:
@@ -146,18 +154,20 @@ def _evolve_run(state: Runs, fact: RunFact, record: Recorded) -> Runs:
 
 
 def _decide_run(
-    state: Runs, run: str, unplaced: Unplaced, live_runs: Mapping[str, int], now: datetime
+    state: Runs, run: str, unplaced: Unplaced, live_runs: Mapping[str, int], now: datetime, hub: Inventory | None
 ) -> Waiting | Scheduled | Failed | None:
     """The one fact that the run needs now; None if everything is said."""
     resource = unplaced.resource
-    wrong = "; ".join(objections(resource))[:OBJECTIONS_CHARACTERS_MAX]
+    wrong = unplaced.invalid or "; ".join(objections(resource))[:OBJECTIONS_CHARACTERS_MAX]
+    if not wrong and hub is None and resource.spec.client.placement_ref:
+        wrong = "spec.client.placementRef names a Placement, and this scheduler knows no hub: set its FEDPLANE_KUBERNETES"
     if wrong:
         return Failed(run=run, at=now, reason="BadRequest", message=wrong)
     last = state.last_participants.get(_identity(resource), frozenset())
     clusters = (
         replace(cluster, live_runs=live_runs.get(name, 0), took_part=name in last) for name, cluster in state.clusters.items()
     )  # fmt: skip
-    plan = place(resource, clusters, now)
+    plan = place(resource, clusters, now, hub or NO_HUB)
     if plan.eligible < resource.spec.server.min_available_clients:
         return _waiting(run, unplaced, plan, now)
     scheduled = _fitted(Scheduled(run=run, at=now, participants=plan.participants, refused=plan.refused))

@@ -1,0 +1,175 @@
+"""Works on a hub: watching those that are there, sending those that `sending` wants, deleting those that it does not.
+
+Every effect is safe to repeat and to be done by two schedulers at once: sending is server-side apply of the same object,
+deleting names the object by its uid. Both ask the log's leader first whether the run goes on, since this replica may have fallen behind.
+A failed effect is no failure of the service: it is noted with its reason, tried again after a while, and in the end makes clusters decline.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+import structlog
+
+from fedplane.runtime.errors import ApiDenied, ApiError, ApiUnreachable, BadInput, BusError, Conflict, NotFound
+from fedplane.runtime.kinds import MANAGED_CLUSTER, MANIFEST_WORK
+from fedplane.runtime.objects import Change, ChangeType, Kind, Object, Objects, key_of
+from fedplane.runtime.ports import Log
+from fedplane.runtime.replica import Replica
+from fedplane.scheduler.pods import Outfit
+from fedplane.scheduler.sending import ENDS, Live, Place, Remove, Send, Sending, Sight, Tried
+from fedplane.scheduler.standing import Stage, Standing, standing
+from fedplane.scheduler.works import LABELS, work
+from fedplane.schemas.facts import Scheduled
+
+__all__ = ["Delivering", "MANAGER", "deliver"]
+
+MANAGER = "fedplane-scheduler"
+"""The field manager by which works are known to be ours."""
+
+AT_ONCE_MAX = 8
+"""How many works are written at a time: a thousand clusters are served in seconds, and the API server has others to serve."""
+
+WATCH_AGAIN_SECONDS = 60.0
+"""After a watch was refused. Whoever has to install something or grant a permission takes longer than that."""
+
+TRIED_MAX = 100_000
+"""How many attempts are remembered. Forgetting one costs an attempt that comes too early."""
+
+
+async def deliver(
+    log: Log, objects: Objects, outfit: Outfit, core: Sending, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> None:
+    """Keep the hub's works as they should be, until cancelled."""
+    delivering = Delivering(log, objects, outfit, core, clock)
+    replica: Replica[Live] = Replica(core, log, perform=delivering, clock=clock)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(delivering.watch())
+        tasks.create_task(replica.run())
+
+
+class Delivering:
+    """Keeps `core.hub` up to date, and performs `Send` and `Remove`."""
+
+    def __init__(self, log: Log, objects: Objects, outfit: Outfit, core: Sending, clock: Callable[[], datetime]) -> None:
+        self._log = log
+        self._objects = objects
+        self._outfit = outfit
+        self._core = core
+        self._clock = clock
+        self._slots = asyncio.Semaphore(AT_ONCE_MAX)
+        self._synced: set[Kind] = set()
+        self._logger = structlog.get_logger()
+
+    async def watch(self) -> None:
+        """Watch works and clusters until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch(MANIFEST_WORK, LABELS, self._see_work, self._core.hub.works.clear))
+            tasks.create_task(self._watch(MANAGED_CLUSTER, {}, self._see_cluster, self._core.hub.clusters.clear))
+
+    async def __call__(self, effect: object) -> None:
+        """Send or remove a work, and note what came of it."""
+        match effect:
+            case Send(run, _, chosen):
+                place = chosen.cluster, run
+            case Remove(run, cluster):
+                place = cluster, run
+            case _:
+                raise AssertionError(f"delivering performs Send and Remove, not {effect!r}")
+        async with self._slots:
+            try:
+                await (self._send(effect) if isinstance(effect, Send) else self._remove(effect))
+            except (ApiUnreachable, BusError) as error:
+                self._note(place, Standing(Stage.UNREACHED, str(error)))
+            except ApiDenied as error:
+                verb = "create and patch" if isinstance(effect, Send) else "delete"
+                self._note(
+                    place, Standing(Stage.REFUSED, f"grant the scheduler {verb} on manifestworks, as deploy/base/rbac.yaml does: {error}")
+                )
+            except (ApiError, BadInput) as error:
+                self._note(place, Standing(Stage.REFUSED, str(error)))
+            else:
+                self._note(place, None)
+
+    async def _send(self, effect: Send) -> None:
+        body = work(effect.run, effect.resource, effect.chosen, self._outfit)
+        if await self._goes_on(effect.run, effect.chosen.cluster):
+            await self._objects.apply(MANIFEST_WORK, body, MANAGER)
+            self._logger.info("work sent", run=effect.run, cluster=effect.chosen.cluster)
+
+    async def _remove(self, effect: Remove) -> None:
+        if not effect.wanted and await self._goes_on(effect.run, effect.cluster):
+            return
+        try:
+            await self._objects.delete(MANIFEST_WORK, effect.run, effect.cluster, uid=effect.uid)
+        except Conflict:
+            return  # that one is gone, and of the other one under its name the watch will tell
+        self._logger.info("work removed", run=effect.run, cluster=effect.cluster)
+
+    async def _goes_on(self, run: str, cluster: str) -> bool:
+        """Whether the log's leader has the run as one that the cluster takes part in."""
+        record = await self._log.read(Scheduled.pattern(run=run))
+        if record is None or not isinstance(record.fact, Scheduled) or cluster not in {each.cluster for each in record.fact.participants}:
+            return False
+        return not any([await self._log.read(end.pattern(run=run)) for end in ENDS])
+
+    def _note(self, place: Place, failed: Standing | None) -> None:
+        now, tried = self._clock(), self._core.hub.tried
+        before = tried.pop(place, Tried(now))
+        if failed is None:
+            tried[place] = Tried(now)
+        else:
+            again = before.standing is not None and before.standing.stage == failed.stage
+            tried[place] = Tried(now, before.failures + 1, before.since if again else now, failed)
+            self._logger.warning("work not written, will try again", cluster=place[0], run=place[1], why=failed.said)
+        while len(tried) > TRIED_MAX:
+            del tried[next(iter(tried))]
+
+    async def _watch(self, kind: Kind, labels: Mapping[str, str], see: Callable[[Change], None], forget: Callable[[], None]) -> None:
+        """Watch for ever. A hub that has no such kind, or does not let us look, is asked again; nothing is decided until then."""
+        while True:
+            forget()
+            self._know(kind, False)
+            try:
+                async for change in self._objects.watch(kind, labels=labels):
+                    if change.type is ChangeType.SYNCED:
+                        self._know(kind, True)
+                    else:
+                        see(change)
+            except ApiUnreachable as error:
+                self._logger.warning("the hub is not reached, will try again", error=str(error))
+            except ApiDenied as error:
+                self._logger.error(f"clusters get no work; grant the scheduler get, list and watch on {kind.plural}", error=str(error))
+            except NotFound as error:
+                self._logger.error("clusters get no work; is Open Cluster Management installed on the hub?", error=str(error))
+            await asyncio.sleep(WATCH_AGAIN_SECONDS)
+
+    def _know(self, kind: Kind, known: bool) -> None:
+        (self._synced.add if known else self._synced.discard)(kind)
+        self._core.hub.known = len(self._synced) == 2
+
+    def _see_work(self, change: Change) -> None:
+        cluster, run = place = key_of(change.object)
+        works = self._core.hub.works
+        if change.type is ChangeType.DELETED:
+            works.pop(place, None)
+            return
+        metadata, seen, before = change.object["metadata"], standing(change.object), works.get(place)
+        lasts = before is not None and (before.uid, before.standing.stage) == (metadata["uid"], seen.stage)
+        since = before.since if before is not None and lasts else self._clock()
+        works[place] = Sight(metadata["uid"], seen, since, leaving="deletionTimestamp" in metadata)
+        if not lasts:
+            self._logger.info("work stands", run=run, cluster=cluster, stage=seen.stage.value, said=seen.said)
+
+    def _see_cluster(self, change: Change) -> None:
+        name, hub = change.object["metadata"]["name"], self._core.hub
+        if change.type is not ChangeType.DELETED and _is_accepted(change.object):
+            hub.clusters.add(name)
+            hub.departed.discard(name)
+        elif name in hub.clusters:
+            hub.clusters.discard(name)
+            hub.departed.add(name)
+
+
+def _is_accepted(cluster: Object) -> bool:
+    return cluster.get("spec", {}).get("hubAcceptsClient") is True and "deletionTimestamp" not in cluster["metadata"]

@@ -1,0 +1,203 @@
+"""The pod in which a cluster's part of a run works: our collaborator, and beside it the user's own image, unchanged.
+
+A user's image knows nothing of us, so what it needs of us is put beside it when the pod starts: the runner, which is a few plain files.
+The two containers share a directory, an emptyDir at `SHARED`, under the same path in both:
+
+    SHARED/runner      the runner; put there by the init container, which has the collaborator's image
+    SHARED/app.sock    where the collaborator listens, and what the runner connects to
+    SHARED/work        requests and their answers, as files
+
+How they are started, said here and nowhere else:
+
+    init container     python -m fedplane.collaborator.installing SHARED/runner
+                       puts the runner there, so that a Python can be started with the directory
+    collaborator       python -m fedplane.collaborator.main, told by FEDPLANE_ variables; see `_collaborator`
+                       FEDPLANE_APP_SOCKET: it starts no app, but waits there for one
+                       FEDPLANE_RUN: it answers the invitations of this run alone, advertises nothing, and ends with code 0 after the run
+    app                python3 SHARED/runner --framework=NAME --app=. --socket=SHARED/app.sock [--data-path=PATH]
+                       the app is the image's working directory; PATH is where the app sees its data, in place of what an invitation says
+                       it waits for the socket to be there, for ten minutes at most, and ends with code 0 when the run has ended
+
+The image decides which user the app is, and OpenShift which user everything is. So what the collaborator makes in `SHARED` is open to
+every user, and what the runner leaves there can be read by every user; nobody but these containers sees it.
+
+What comes from a cluster or a user is never part of a command line that a shell reads, nor expanded: see `literal`.
+How the pod becomes a work is told in `works`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fedplane.runtime.errors import BadInput
+from fedplane.schemas.models import Chosen
+from fedplane.schemas.quantities import parse
+from fedplane.schemas.resources import FederatedLearning
+from fedplane.schemas.templates import ClusterTemplate, DataVolume, EnvironmentVariable, Resources
+
+__all__ = ["SHARED", "Outfit", "literal", "pod"]
+
+SHARED = "/fedplane"
+"""Where both containers see the directory that they share; no image that we know has one of that name."""
+
+RUNNER, SOCKET, WORKDIR = f"{SHARED}/runner", f"{SHARED}/app.sock", f"{SHARED}/work"
+
+SHARED_SIZE = "64Gi"
+"""A model and an update of 16 GB, each twice, for a run that carries late work; a pod that fills more is ended by its node."""
+
+CERTIFICATE, CERTIFICATE_SECRET = "/certificate", "fedplane-collaborator-fedplane.io-collaborator-client-cert"
+"""Where the collaborator sees the cluster's certificate, and the Secret that Open Cluster Management keeps it in (deploy/addon)."""
+
+SERVICE_ACCOUNT = "collaborator"
+"""That of deploy/addon; it may do nothing."""
+
+OUR_RESOURCES = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+"""A collaborator moves bytes chunk by chunk and computes nothing, whatever the model's size."""
+
+UNPRIVILEGED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+Part = dict[str, Any]
+"""A part of an object of the API."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outfit:
+    """What every collaborator's pod is given, whatever its run and cluster.
+
+    `image` is the collaborator's, `bus_url` the bus as clusters see it.
+    """
+
+    image: str
+    bus_url: str
+
+
+def pod(run: str, resource: FederatedLearning, chosen: Chosen, outfit: Outfit) -> Part:
+    """The pod's spec. Raises BadInput when there cannot be one for this cluster, with what to change."""
+    special = resource.spec.client.template.per_cluster.get(chosen.cluster, ClusterTemplate())
+    image = special.image or resource.spec.client.image
+    if not image:
+        raise BadInput("spec.client.image names no image, and a cluster of a hub has no other way to get the app")
+    if not outfit.image or not outfit.bus_url:
+        raise BadInput("the scheduler does not know what to send: set its FEDPLANE_COLLABORATOR_IMAGE and FEDPLANE_OUTSIDE_URL")
+    template = resource.spec.client.template
+    data = special.data or template.data
+    volumes = list(_volumes(data, chosen))
+    secrets = special.image_pull_secrets or template.image_pull_secrets
+    return {
+        "restartPolicy": "OnFailure",  # an app that crashes comes back beside a collaborator that has kept the run's files
+        "serviceAccountName": SERVICE_ACCOUNT,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        **({"imagePullSecrets": [secret.model_dump(by_alias=True) for secret in secrets]} if secrets else {}),
+        "volumes": volumes,
+        "initContainers": [_ours("install", outfit, ["python", "-m", "fedplane.collaborator.installing", RUNNER])],
+        "containers": [_collaborator(run, chosen, outfit), _app(resource, special, image, data, chosen)],
+    }
+
+
+def literal(text: str) -> str:
+    """The text as Kubernetes has to be told it in arguments and variables: there `$(NAME)` would be expanded, and `$$` is a dollar."""
+    return text.replace("$", "$$")
+
+
+def _volumes(data: DataVolume | None, chosen: Chosen) -> Iterator[Part]:
+    yield {"name": "shared", "emptyDir": {"sizeLimit": SHARED_SIZE}}
+    # Without the add-on there is no certificate, and a bus that asks nobody who they are wants none.
+    yield {"name": "certificate", "secret": {"secretName": CERTIFICATE_SECRET, "optional": True}}
+    if data is None:
+        return
+    parts = _parts(data.mount_path)
+    if not parts or ".." in parts or ":" in data.mount_path or parts[0] == SHARED.removeprefix("/"):
+        raise BadInput(f"spec.client.template mounts the data at {data.mount_path!r}; name a directory that is neither / nor in {SHARED}")
+    if data.source == "PersistentVolumeClaim":
+        yield {"name": "data", "persistentVolumeClaim": {"claimName": _claim_name(chosen.data), "readOnly": data.read_only}}
+    else:
+        yield {"name": "data", "hostPath": {"path": _host_path(chosen.data), "type": "Directory"}}
+
+
+def _host_path(said: str) -> str:
+    if not said.startswith("/") or ".." in _parts(said) or not said.isprintable():
+        raise BadInput(f"the data claim's value {_shown(said)} is no absolute path that a node could mount")
+    return said
+
+
+def _claim_name(said: str) -> str:
+    allowed = set("abcdefghijklmnopqrstuvwxyz0123456789-.")
+    if not said or len(said) > 253 or not set(said) <= allowed or {said[0], said[-1]} & {"-", "."}:
+        raise BadInput(f"the data claim's value {_shown(said)} is no name of a PersistentVolumeClaim")
+    return said
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _shown(said: str) -> str:
+    return repr(said if len(said) <= 100 else said[:99] + "…")
+
+
+def _ours(name: str, outfit: Outfit, command: list[str]) -> Part:
+    """A container of the collaborator's image. Its user is a number in the image (deploy/Dockerfile), and on OpenShift the namespace's."""
+    return {
+        "name": name,
+        "image": outfit.image,
+        "command": command,
+        "securityContext": {**UNPRIVILEGED, "runAsNonRoot": True, "readOnlyRootFilesystem": True},
+        "resources": OUR_RESOURCES,
+        "volumeMounts": [{"name": "shared", "mountPath": SHARED}],
+    }
+
+
+def _collaborator(run: str, chosen: Chosen, outfit: Outfit) -> Part:
+    told = {
+        "FEDPLANE_RUN": run,
+        "FEDPLANE_CLUSTER": chosen.cluster,
+        "FEDPLANE_NATS_URL": outfit.bus_url,
+        "FEDPLANE_APP_SOCKET": SOCKET,
+        "FEDPLANE_WORKDIR": WORKDIR,
+    }
+    environment: list[Part] = [{"name": name, "value": literal(value)} for name, value in told.items()]
+    environment.append({"name": "FEDPLANE_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
+    container = _ours("collaborator", outfit, ["python", "-m", "fedplane.collaborator.main"])
+    mounts = [*container["volumeMounts"], {"name": "certificate", "mountPath": CERTIFICATE, "readOnly": True}]
+    return {**container, "env": environment, "volumeMounts": mounts}
+
+
+def _app(resource: FederatedLearning, special: ClusterTemplate, image: str, data: DataVolume | None, chosen: Chosen) -> Part:
+    template = resource.spec.client.template
+    arguments = [f"--framework={literal(resource.spec.framework)}", "--app=.", f"--socket={SOCKET}"]
+    seen = data.mount_path if data else chosen.data
+    if seen:
+        arguments.append(f"--data-path={literal(seen)}")
+    mounts: list[Part] = [{"name": "shared", "mountPath": SHARED}]
+    if data:
+        mounts.append({"name": "data", "mountPath": data.mount_path, "readOnly": data.read_only})
+    return {
+        "name": "app",
+        "image": image,
+        "command": ["python3", RUNNER],
+        "args": arguments,
+        "env": _variables({variable.name: variable for variable in (*template.env, *special.env)}),
+        "securityContext": UNPRIVILEGED,  # which user it is, root included, is for the image to say: it is the user's, unchanged
+        "resources": _resources(special.resources or resource.spec.resources),
+        "volumeMounts": mounts,
+    }
+
+
+def _variables(variables: Mapping[str, EnvironmentVariable]) -> list[Part]:
+    """As the user wrote them: these may refer to each other, as in any pod."""
+    return [
+        {"name": name, "value": variable.value} if variable.value_from is None else {"name": name, "valueFrom": variable.value_from}
+        for name, variable in variables.items()
+    ]
+
+
+def _resources(asked: Resources) -> Part:
+    """Requests and limits without what is zero anyway. Of a device, as `nvidia.com/gpu`, Kubernetes wants both, and both the same."""
+    requests = {name: amount for name, amount in asked.requests.by_name.items() if parse(amount)}
+    limits = dict(asked.limits)
+    for name in sorted({*requests, *limits}):
+        if "/" in name or name.startswith("hugepages-"):
+            requests[name] = limits[name] = limits.get(name, requests.get(name, "0"))
+    return {kind: amounts for kind, amounts in (("requests", requests), ("limits", limits)) if amounts}
