@@ -4,11 +4,12 @@
 PYTHON ?= python3
 PIP_INSTALL = pip install --quiet --quiet --disable-pip-version-check
 EXAMPLE = examples/01-mnist
+NOTEBOOK = examples/02-validate-a-model
 PEERS = .fedplane/peers
 BENCHMARKS = superlink control plane replicas limited fold robust placement
 
 .DEFAULT_GOAL := help
-.PHONY: help venv app peers demo test check lint fix bench schemas clean
+.PHONY: help venv app peers demo notebook test check lint fix bench schemas clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,8 +23,12 @@ peers: $(PEERS)/.made ## make environments with NVFlare and OpenFL, to measure b
 demo: venv app ## a whole federation on this machine: train, explain, evaluate
 	@.venv/bin/fedplane demo
 
-test: venv app lint ## everything that CI runs
-	@.venv/bin/pytest --quiet
+notebook: $(EXAMPLE)/.venv/.notebook ## judge the demo's model in a notebook, with pictures
+	@$(EXAMPLE)/.venv/bin/jupyter execute $(NOTEBOOK)/validate.ipynb --output=validated
+	@echo "$(NOTEBOOK)/validated.ipynb has the outputs"
+
+test: venv app $(EXAMPLE)/.venv/.notebook lint ## everything that CI runs
+	@.venv/bin/pytest --quiet --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: lint ## what takes seconds: lint, format, types, style, architecture
 	@.venv/bin/pytest --quiet tests/test_*.py
@@ -64,6 +69,12 @@ $(EXAMPLE)/.venv/.made: $(EXAMPLE)/pyproject.toml
 	@$(PYTHON) -m venv $(EXAMPLE)/.venv
 	@$(EXAMPLE)/.venv/bin/$(PIP_INSTALL) torch==2.13.0
 	@$(EXAMPLE)/.venv/bin/$(PIP_INSTALL) --editable $(EXAMPLE)
+	@touch $@
+
+# The notebook needs the app's network, hence the app's environment: a second one would hold a second PyTorch.
+$(EXAMPLE)/.venv/.notebook: $(EXAMPLE)/.venv/.made $(NOTEBOOK)/requirements.txt
+	@echo "adding Jupyter to $(EXAMPLE)/.venv"
+	@$(EXAMPLE)/.venv/bin/$(PIP_INSTALL) --requirement $(NOTEBOOK)/requirements.txt
 	@touch $@
 
 # OpenFL asks for more than its averaging imports, and its decoding needs a numpy before 2.4.

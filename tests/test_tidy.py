@@ -6,6 +6,7 @@ What formatting and linting can check is left to them.
 """
 
 import ast
+import json
 import re
 import tomllib
 from collections import Counter
@@ -125,6 +126,13 @@ def weightless_dependency(source: Source) -> Iterator[Offence]:
             yield number, f"{wanted} does not say how many MB it weighs"
 
 
+def kept_output(source: Source) -> Iterator[Offence]:
+    """Outputs are of one machine and one run, and a difference between two versions would drown in them."""
+    for number, cell in enumerate(json.loads(source.text)["cells"], 1):
+        if cell.get("outputs") or cell.get("execution_count") is not None:
+            yield 1, f"cell {number} was kept with what it put out; clear the outputs"
+
+
 @dataclass(frozen=True)
 class Rule:
     """What to look for, where, and a text in which it must be found."""
@@ -155,6 +163,10 @@ def is_project(path: str) -> bool:
     return path == "pyproject.toml"
 
 
+def is_notebook(path: str) -> bool:
+    return path.endswith(".ipynb")
+
+
 def is_written(path: str) -> bool:
     return not path.startswith(GENERATED) and path != "LICENSE"
 
@@ -172,6 +184,9 @@ RULES: dict[str, Rule] = {
     "nothing depends on somebody's machine": Rule(somebodys_machine, is_written, "cd /ro" "ot/fedplane\n"),
     "a dependency says what it weighs": Rule(
         weightless_dependency, is_project, '[project]\ndependencies = [\n"numpy>=1",\n]\n', path="pyproject.toml"
+    ),
+    "a notebook is kept without outputs": Rule(
+        kept_output, is_notebook, '{"cells": [{"outputs": [], "execution_count": 3}, {"source": []}]}', path="examples/some.ipynb"
     ),
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fedplane.aggregator.runs import Cut, Run, Runs, RunsState
 from fedplane.runtime.ports import Recorded
-from fedplane.runtime.replica import Action, State
+from fedplane.runtime.replica import Action, Perform, State
 from fedplane.schemas.facts import Contributed, Declined, Evaluated, Fact, Folded, Invited, Scheduled, Submitted
 from fedplane.schemas.layout import cut
 from fedplane.schemas.models import Chosen, Piece, Task
@@ -94,6 +94,10 @@ class Story:
     def due(self) -> list[Action]:
         self.now += timedelta(seconds=1)
         return list(self.core.decide(self.state, self.now))
+
+    def said(self) -> list[Action]:
+        """What is due but for effects: what earlier rounds left is discarded as well."""
+        return [action for action in self.due() if not isinstance(action, Perform)]
 
     def stated(self) -> list[Fact]:
         return [action.fact for action in self.due() if isinstance(action, State)]

@@ -19,7 +19,7 @@ DEPLOY = ROOT / "deploy"
 KUBECTL = Path(sys.executable).parent / "kubectl"
 OVERLAYS = tuple(sorted(f"overlays/{each.name}" for each in (DEPLOY / "overlays").iterdir()))
 COMBINED = {
-    "production, load balancer, KEDA": ("overlays/production", "loadbalancer", "keda"),
+    "production, load balancer, KEDA": ("overlays/production", "hub", "loadbalancer", "keda"),
     "production, route, CPU": ("overlays/production", "route", "cpu"),
     "production, node port": ("overlays/production", "nodeport"),
 }
@@ -87,8 +87,9 @@ def container(workload: Manifest) -> Manifest:
 
 
 def settings_class(role: str) -> type[ServiceSettings]:
-    found = vars(importlib.import_module(f"fedplane.{role}.settings")).values()
-    return next(each for each in found if isinstance(each, type) and issubclass(each, ServiceSettings) and each is not ServiceSettings)
+    module = importlib.import_module(f"fedplane.{role}.settings")
+    own = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
+    return next(each for each in own if issubclass(each, ServiceSettings))
 
 
 def matches(selector: Manifest, labels: dict[str, str]) -> bool:

@@ -14,11 +14,13 @@ import typer
 import yaml
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from fedplane.cli import display, lines, requests, runs, watching
+from fedplane.cli import display, lines, manifest, requests, runs, starting, watching
 from fedplane.cli.checkpoints import checkpoint
 from fedplane.cli.connection import StateOption, UrlOption, call
 from fedplane.cli.directory import DEFAULT
 from fedplane.cli.download import save, size
+from fedplane.cli.keeping import Outcome
+from fedplane.cli.keeping import keep as keep_model
 from fedplane.runtime.errors import BadInput
 from fedplane.runtime.ports import Bus
 from fedplane.schemas.envelope import write_structured
@@ -26,7 +28,7 @@ from fedplane.schemas.facts import Cancelled, Completed, Failed
 from fedplane.schemas.models import Model
 from fedplane.schemas.views import Phase, RunView
 
-__all__ = ["cancel", "events", "explain", "get", "model", "submit", "watch"]
+__all__ = ["cancel", "events", "explain", "get", "keep", "model", "submit", "watch"]
 
 EXIT_RUN_FAILED = 1
 
@@ -48,6 +50,9 @@ class Output(StrEnum):
 
 def submit(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A YAML file with one FederatedLearning; kubectl takes it, too.")],
+    source: Annotated[
+        str, typer.Option("--from", metavar="MODEL", help="Start from this model: an ended RUN, RUN@N, or a file, folder or s3:// address.")
+    ] = "",
     wait: Annotated[bool, typer.Option(help="Wait some seconds for what the scheduler says first.")] = True,
     url: UrlOption = None,
     state: StateOption = DEFAULT,
@@ -58,12 +63,14 @@ def submit(
 
     Example: fedplane submit mnist.yaml
 
+    Example: fedplane submit mnist.yaml --from mnist-5f3a9c1e
+
     In a script: RUN=$(fedplane submit mnist.yaml) && fedplane watch "$RUN"
     """
     resource = requests.read(file)
 
     async def body(bus: Bus) -> None:
-        run, sequence = await runs.submit(bus, resource, _now())
+        run, sequence = await starting.submit(bus, resource, source, _now())
         typer.echo(run)
         word = await runs.first_word(bus, run, sequence, FIRST_WORD_SECONDS) if wait else None
         if word is not None:
@@ -217,13 +224,57 @@ def model(
     async def body(bus: Bus) -> None:
         found = await runs.find(bus, run)
         wanted = await _model_of(bus, found, latest) if training_round is None else await checkpoint(bus, found, training_round)
-        columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-        with Progress(*columns, console=display.console(stderr=True), transient=True) as bar:
+        with _progress() as bar:
             task = bar.add_task(output.name, total=size(wanted))
             await save(bus.bulk, wanted, output, lambda more: bar.advance(task, more))
         typer.echo(f"{output}: {size(wanted)} bytes, the model of round {wanted.round} of {found}", err=True)
 
     call(url, state, body)
+
+
+def keep(
+    run: RunName,
+    to: Annotated[
+        str, typer.Option("--to", metavar="PLACE", help="A folder, a file, or an s3:// address; a name with a dot in it is a file.")
+    ],
+    training_round: Annotated[
+        int | None, typer.Option("--round", metavar="N", min=0, help="Keep the model after that training round, if it is still stored.")
+    ] = None,
+    only_newer: Annotated[bool, typer.Option("--only-newer", help="Leave a model alone whose run ended after this one.")] = False,
+    url: UrlOption = None,
+    state: StateOption = DEFAULT,
+) -> None:
+    """Keep an ended run's model where it outlives the bus.
+
+    That is model.safetensors, and manifest.json, which says what it is: run, round, members, metrics, digests.
+
+    Both appear whole or not at all, and are read back. What is kept already is not written again.
+
+    Example: fedplane keep mnist --to models/mnist
+
+    Example: fedplane keep mnist --to s3://models/mnist
+    """
+
+    async def body(bus: Bus) -> None:
+        found = await runs.find(bus, run)
+        if await runs.end_of(bus, found) is None:
+            raise BadInput(f"{found} goes on; its model can be kept when it has ended")
+        async with aclosing(runs.facts_of(bus, found, since_start=True)) as facts:
+            wanted, origin = manifest.origin([record.fact async for record in facts], training_round)
+        with _progress() as bar:
+            task = bar.add_task(found, total=size(wanted))
+            outcome, place = await keep_model(
+                bus.bulk, wanted, origin, to, only_newer=only_newer, advanced=lambda more: bar.advance(task, more)
+            )
+        said = {Outcome.KEPT: "kept", Outcome.THERE: "was kept before", Outcome.LATER: "was not kept: a later run's model is there"}
+        typer.echo(f"{place}: the model of training round {origin.training_round} of {found} {said[outcome]}", err=True)
+
+    call(url, state, body)
+
+
+def _progress() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    return Progress(*columns, console=display.console(stderr=True), transient=True)
 
 
 async def _model_of(bus: Bus, run: str, latest: bool) -> Model:

@@ -4,7 +4,7 @@ The file appears whole or not at all, under its name: it is written beside it an
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +14,7 @@ from fedplane.runtime.ports import Bulk
 from fedplane.schemas.layout import BadLayout, parse_header
 from fedplane.schemas.models import Model, model_digest
 
-__all__ = ["save", "size"]
+__all__ = ["chunks", "save", "size"]
 
 
 def size(model: Model) -> int:
@@ -27,19 +27,24 @@ async def save(bulk: Bulk, model: Model, path: Path, advanced: Callable[[int], N
 
     Raises Corrupt when the bytes are not the model's, BadInput when there can be no such file, Unavailable when the disk is full.
     """
+    with _replacing(path) as file:
+        async for chunk in chunks(bulk, model):
+            file.write(chunk)
+            advanced(len(chunk))
+
+
+async def chunks(bulk: Bulk, model: Model) -> AsyncIterator[memoryview]:
+    """The file's bytes, the layout first. Raises Corrupt when they are not the model's, perhaps only after the last of them."""
     if model_digest(model.layout, model.shards) != model.digest:
         raise Corrupt(f"the parts of the model of round {model.round} of {model.run} are not those that its digest names")
-    with _replacing(path) as file:
-        header = bytearray()
-        async for _, chunk in bulk.read(model.layout):
-            header += chunk
-        file.write(header)
-        advanced(len(header))
-        _check(bytes(header), model)
-        for shard in model.shards:
-            async for _, chunk in bulk.read(shard):
-                file.write(chunk)
-                advanced(len(chunk))
+    header = bytearray()
+    async for _, chunk in bulk.read(model.layout):
+        header += chunk
+    _check(bytes(header), model)
+    yield memoryview(header)
+    for shard in model.shards:
+        async for _, chunk in bulk.read(shard):
+            yield chunk
 
 
 def _check(header: bytes, model: Model) -> None:

@@ -35,7 +35,8 @@ __all__ = ["COMMANDS", "ENDINGS", "app", "ending", "main"]
 
 COMMANDS = {
     "A federation on this machine": (demo.demo, local.up, local.down),
-    "Runs": (commands.submit, commands.get, commands.watch, commands.explain, commands.cancel, commands.model, commands.events),
+    "Runs": (commands.submit, commands.get, commands.watch, commands.explain, commands.cancel, commands.events),
+    "Models": (commands.model, commands.keep),
 }
 """Every command, by the heading under which help lists it."""
 

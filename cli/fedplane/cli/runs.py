@@ -27,11 +27,12 @@ from fedplane.schemas.facts import (
     all_facts_of,
     run_level_facts_of,
 )
+from fedplane.schemas.models import Model
 from fedplane.schemas.names import is_name, run_id
 from fedplane.schemas.resources import FederatedLearning
 from fedplane.schemas.views import RunView
 
-__all__ = ["cancel", "every", "facts_of", "find", "first_word", "follow", "match", "submit", "view_of"]
+__all__ = ["cancel", "end_of", "every", "facts_of", "find", "first_word", "follow", "match", "submit", "view_of"]
 
 FIRST_VIEW_SECONDS = 10.0
 """How long to wait for a run's first view. The status service needs milliseconds, and a few seconds when it has just been restarted."""
@@ -45,15 +46,15 @@ NAMED_MAX = 10
 ENDINGS = (Completed, Failed, Cancelled)
 
 
-async def submit(bus: Bus, resource: FederatedLearning, now: datetime) -> tuple[str, int]:
-    """Ask for the run: its id, and the place of the request in the log.
+async def submit(bus: Bus, resource: FederatedLearning, now: datetime, model: Model | None = None) -> tuple[str, int]:
+    """Ask for the run, which starts from the model if there is one: its id, and the place of the request in the log.
 
     Raises BadInput if it was asked for before, or is too large, and BusFull if the log has no room for a new run.
     The fence finds a run that is archived: its request has left the log, what was said last about it has not.
     """
     try:
         run = run_id(resource.metadata.name, resource.metadata.uid)
-        submitted = Submitted(run=run, at=now, resource=resource)
+        submitted = Submitted(run=run, at=now, resource=resource, model=model)
         stated = await bus.log.state(submitted, fence=Fence(run_level_facts_of(run)), traceparent=run_traceparent(run))
     except (Unreadable, ValueError) as error:
         raise BadInput(f"the run cannot be submitted: {error}") from error
@@ -163,6 +164,15 @@ async def facts_of(bus: Bus, run: str | None, since_start: bool) -> AsyncGenerat
         live = live or batch.live
         if live and ended:
             return
+
+
+async def end_of(bus: Bus, run: str) -> Completed | Failed | Cancelled | Archived | None:
+    """What ended the run, from the log itself, since a view may be a moment old; None if it goes on."""
+    for end in (Archived, *ENDINGS):
+        held = await bus.log.read(end.pattern(run=run))
+        if held is not None and isinstance(held.fact, (Archived, *ENDINGS)):
+            return held.fact
+    return None
 
 
 async def cancel(bus: Bus, run: str, now: datetime, message: str) -> tuple[Completed | Failed | Cancelled, bool]:

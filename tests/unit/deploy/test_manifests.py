@@ -28,7 +28,7 @@ from fedplane.runtime.health import Health
 from fedplane.runtime.nats.streams import FOLDS_CONSUMER, WORK
 
 ROLES = ("aggregator", "scheduler", "status")
-EVERYTHING = (*FEDERATIONS, "addon")
+EVERYTHING = (*FEDERATIONS, "addon", "notebook")
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 KEDA = "production, load balancer, KEDA"
 CPU = "production, route, CPU"
@@ -117,8 +117,10 @@ def test_what_is_referred_to_is_there(name: str) -> None:
 @every_federation
 @every_role
 def test_a_service_is_told_only_what_its_role_understands(name: str, role: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: dict[str, str] = named(name, "ConfigMap", "settings")["data"]
-    environment = told | {each["name"]: "pod-0" for each in container(named(name, "Deployment", role))["env"]}
+    itself = container(named(name, "Deployment", role))
+    maps = {each["metadata"]["name"]: each["data"] for each in of_kind(name, "ConfigMap")}
+    told: dict[str, str] = {key: said for each in itself["envFrom"] for key, said in maps[each["configMapRef"]["name"]].items()}
+    environment = told | {each["name"]: "pod-0" for each in itself["env"]}
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
 
@@ -183,6 +185,7 @@ def test_images_are_said_in_one_place_and_are_this_version(name: str) -> None:
 
     assert {container(each)["image"] for each in workloads(name)} == {f"{image}:{tag}" for image, tag in said.items()}
     assert said == {**{f"fedplane-{role}": version for role in ROLES}, "nats": bus.removeprefix("nats:")}
+    assert named(name, "ConfigMap", "scheduler")["data"]["FEDPLANE_COLLABORATOR_IMAGE"] == f"fedplane-collaborator:{version}"
 
 
 def test_an_image_of_anothers_registry_is_named_in_one_place() -> None:

@@ -94,9 +94,12 @@ def test_what_is_left_out_has_upstreams_defaults_and_ours() -> None:
         "metadata": {"name": "federated-learning-sample", "namespace": "default", "uid": "", "generation": 1, "annotations": {}},
         "spec": {
             "framework": "other",
-            "server": {"image": "", "rounds": 3, "minAvailableClients": 1, "listeners": [], "superlink": "superlink.flower-system:9091"},
+            "server": {
+                "image": "", "rounds": 3, "minAvailableClients": 1, "listeners": [], "initialModel": "",
+                "superlink": "superlink.flower-system:9091",
+            },
             "client": {
-                "image": "", "placement": {"clusterSets": [], "predicates": [], "tolerations": []},
+                "image": "", "placement": {"clusterSets": [], "predicates": [], "tolerations": []}, "placementRef": "",
                 "supernode": "flower-supernode.flower-addon:9094",
                 "template": {"env": [], "imagePullSecrets": [], "perCluster": {}},
             },
@@ -147,6 +150,10 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an infinite weight": ({"weights": {"cpu": float("inf")}}, "spec.weights.cpu: Input should be a finite number (got inf)"),
     "a bucket without a name": ({"server": {"storage": {"s3": {}}}}, "spec.server.storage.s3.bucketName: Field required"),
+    "a file to start from": (
+        {"server": {"initialModel": "./m"}},
+        "spec.server.initialModel: String should match pattern '^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$' (got './m')",
+    ),
     "a list for a part": ({"server": []}, "spec.server: Input should be a valid dictionary or instance of Server"),
 }  # fmt: skip
 

@@ -254,6 +254,17 @@ def test_a_cancelled_run_has_failed_and_abandons_its_round() -> None:
     assert (view.rounds[0].state, view.rounds[0].ended_at) == (RoundState.ABANDONED, at(4))
 
 
+def test_a_refused_edit_is_a_condition_and_leaves_the_run_as_it_was() -> None:
+    refused = facts.EditRefused(at=at(9), run=RUN, generation=4, message="spec.server.rounds cannot change")
+
+    before = told(submitted(), scheduled(1), started(2))[RUN]
+    after = told(submitted(), scheduled(1), started(2), refused)[RUN]
+
+    synced = condition("Synced", "False", "EditRefused", "spec.server.rounds cannot change", 9)
+    changed = {"generation": 4, "conditions": (*before.conditions, synced), "sequence": 4}
+    assert after == before.model_copy(update=changed)
+
+
 def test_a_run_that_ended_never_changes_again() -> None:
     cancelled = facts.Cancelled(at=at(6), run=RUN)
     ended = told(submitted(), started(2), opened(3, 0), completed(5))

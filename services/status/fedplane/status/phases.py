@@ -139,6 +139,12 @@ def _cancelled(view: RunView, fact: facts.Cancelled) -> RunView:
     return _ended(view, Phase.FAILED, "Cancelled", cut(fact.message) or "Somebody cancelled the run.", fact.at)
 
 
+def _edit_refused(view: RunView, fact: facts.EditRefused) -> RunView:
+    """The phase stays: the run goes on as it was asked for. What is observed is the newest generation of the object."""
+    refused = Condition(type="Synced", status="False", reason="EditRefused", message=cut(fact.message), last_transition_at=fact.at)
+    return _answering(view.model_copy(update={"generation": max(view.generation, fact.generation)}), refused)
+
+
 MEANINGS: dict[type[facts.RunFact], Callable[[RunView, Any], RunView]] = {
     facts.Waiting: _waiting,
     facts.Scheduled: _scheduled,
@@ -147,6 +153,7 @@ MEANINGS: dict[type[facts.RunFact], Callable[[RunView, Any], RunView]] = {
     facts.Completed: _completed,
     facts.Failed: _failed,
     facts.Cancelled: _cancelled,
+    facts.EditRefused: _edit_refused,
 }
 """What each fact about a run that was submitted does to its view."""
 
