@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,9 @@ from sources import ROOT
 from fedplane.schemas.crd import CRD_NAME
 
 READY_SECONDS = 10
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what runs in its background so, and our processes would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("patient", deadline=None)  # a busy machine makes an example slow, not wrong
 if "CI" not in os.environ:  # there, hypothesis has a profile of its own: the same examples every time

@@ -13,8 +13,8 @@ async def test_a_cluster_is_registered_reports_itself_and_is_given_work(hub_serv
         watch = hub.watch(MANAGED_CLUSTER, labels={"test": "hub"})
         await asyncio.wait_for(anext(watch), 10)
 
-        await hub.create(NAMESPACE, {"metadata": {"name": "hospital-a"}})
-        head = {"metadata": {"name": "hospital-a", "labels": {"test": "hub"}}}
+        await hub.create(NAMESPACE, {"metadata": {"name": "registered-a"}})
+        head = {"metadata": {"name": "registered-a", "labels": {"test": "hub"}}}
         await hub.apply(MANAGED_CLUSTER, {**head, "spec": {"hubAcceptsClient": True}}, "registration")
         claims = [{"name": "mnist.client-data", "value": "/data"}]
         await hub.apply(MANAGED_CLUSTER, {**head, "status": {"clusterClaims": claims, "conditions": []}}, "agent", subresource="status")
@@ -24,10 +24,10 @@ async def test_a_cluster_is_registered_reports_itself_and_is_given_work(hub_serv
         assert (reported.type.value, reported.object["status"]["clusterClaims"]) == ("MODIFIED", claims)
 
         manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "namespace": "default"}, "data": {"a": "b"}}
-        work = {"metadata": {"name": "mnist", "namespace": "hospital-a"}, "spec": {"workload": {"manifests": [manifest]}}}
+        work = {"metadata": {"name": "mnist", "namespace": "registered-a"}, "spec": {"workload": {"manifests": [manifest]}}}
         await hub.apply(MANIFEST_WORK, work, "scheduler")
-        stored = await hub.get(MANIFEST_WORK, "mnist", "hospital-a")
+        stored = await hub.get(MANIFEST_WORK, "mnist", "registered-a")
 
         assert stored is not None
         assert stored["spec"]["workload"]["manifests"] == [manifest]
-        assert await hub.delete(MANIFEST_WORK, "mnist", "hospital-a", uid=stored["metadata"]["uid"])
+        assert await hub.delete(MANIFEST_WORK, "mnist", "registered-a", uid=stored["metadata"]["uid"])
