@@ -6,7 +6,7 @@ PIP_INSTALL = pip install --quiet --quiet --disable-pip-version-check
 EXAMPLE = examples/01-mnist
 NOTEBOOK = examples/02-validate-a-model
 PEERS = .fedplane/peers
-BENCHMARKS = superlink control plane replicas limited fold robust placement
+BENCHMARKS = superlink control plane replicas limited fold robust placement $(if $(KUBEBUILDER_ASSETS),apply)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv app peers demo notebook test check lint fix bench schemas clean

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from fedplane.cli.orphans import die_with_parent
-from fedplane.cli.server import find_server
+from fedplane.cli.server import ENVIRONMENT, find_server
 
 __all__ = ["MB", "Line", "Options", "RawCopy", "Report", "Server", "Usage", "fit", "free_megabytes", "options", "scratch", "short", "usage"]
 
@@ -99,7 +99,13 @@ class Server:
         file = self.directory / "nats.json"
         file.write_text(json.dumps(configuration))
         log = (self.directory / "nats.log").open("wb")
-        process = subprocess.Popen([find_server(), "-c", file], stderr=log, preexec_fn=die_with_parent())  # noqa: PLW1509 -- no threads yet
+        told = {**os.environ, **ENVIRONMENT}
+        process = subprocess.Popen(
+            [find_server(), "-c", file],
+            env=told,
+            stderr=log,
+            preexec_fn=die_with_parent(),  # noqa: PLW1509 -- no threads yet
+        )
         try:
             self.url, self.pid = _listening(ports), process.pid
             yield self

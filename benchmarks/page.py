@@ -24,6 +24,7 @@ BENCHMARKS = {
     "fold": "From reply bytes to the new model",
     "robust": "Strategies that compare updates",
     "placement": "Choosing clusters",
+    "apply": "From an applied object to the first invitation",
 }
 """The programs in reading order, and what each of them is about."""
 

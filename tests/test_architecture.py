@@ -85,6 +85,8 @@ CLOCKS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
 
 SUBJECTS = {
     "fedplane.schemas.facts": "the vocabulary",
+    "fedplane.schemas.round_facts": "the vocabulary",
+    "fedplane.schemas.run_facts": "the vocabulary",
     "fedplane.schemas.subjects": "bytes and tasks, which are no facts",
     "fedplane.runtime.nats.streams": "which stream keeps which subjects",
 }

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from apiserver import DEFINITIONS, Server
+from upstream_story import SAMPLES
 
 from fedplane.schemas.crd import CRD_NAME
 from fedplane.schemas.resources import API_VERSION, FederatedLearning
@@ -15,44 +16,9 @@ from fedplane.schemas.resources import API_VERSION, FederatedLearning
 PATH = f"/apis/{API_VERSION}/namespaces/default/federatedlearnings"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
-FLOWER = """
-framework: flower
-server: {image: quay.io/open-cluster-management/flower-app:cifar10-v1.0.0, minAvailableClients: 2}
-client:
-  image: quay.io/open-cluster-management/flower-app:cifar10-v1.0.0
-  placement:
-    clusterSets: [global]
-    predicates:
-    - requiredClusterSelector:
-        labelSelector: {matchLabels: {feature.open-cluster-management.io/addon-flower-addon: available}}
-"""
-
-OPENFL = """
-framework: openfl
-server:
-  image: <registry>/openfl-app:latest
-  rounds: 3
-  minAvailableClients: 2
-  listeners: [{name: server-listener, port: 31531, type: NodePort}]
-  storage: {type: PersistentVolumeClaim, name: model-pvc, path: /workspace/models, size: 2Gi}
-client:
-  image: <registry>/openfl-app:latest
-  placement:
-    clusterSets: [global]
-    predicates:
-    - requiredClusterSelector:
-        claimSelector: {matchExpressions: [{key: federated-learning-sample.client-data, operator: Exists}]}
-"""
-
-BUCKET = """
-server:
-  rounds: 3
-  minAvailableClients: 2
-  listeners: [{name: server-listener, port: 8080, type: LoadBalancer}, {type: Route, ip: 10.0.0.1}]
-  storage: {type: S3Bucket, name: s3-pvc, path: /data/models, size: 2Gi, s3: {bucketName: B, region: us-east-1, prefix: models/round-1/}}
-"""
-
 PLACEMENT = """
+server:
+  listeners: [{port: 8080, type: LoadBalancer}, {type: Route, ip: 10.0.0.1}]
 client:
   placement:
     numberOfClusters: 3
@@ -67,7 +33,7 @@ client:
         decisionGroups: [{groupName: g-1, groupClusterSelector: {labelSelector: {matchLabels: {a: b}}}}]
 """
 
-SAMPLES = {"flower": FLOWER, "openfl": OPENFL, "bucket": BUCKET, "placement": PLACEMENT, "an empty spec": "{}"}
+ASKED = {**SAMPLES, "placement": yaml.safe_load(PLACEMENT), "an empty spec": {}}
 
 OURS = """
 framework: flower
@@ -139,10 +105,8 @@ def on_upstream(server: Server, path: str, spec: Any) -> Any:
     return server.request("POST", path, {**a_run(spec), "apiVersion": "upstream.example.com/v1alpha1"})["spec"]
 
 
-@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
-def test_an_upstream_resource_is_stored_as_upstream_stores_it(kubernetes_server: Server, upstream_server: str, sample: str) -> None:
-    spec = yaml.safe_load(sample)
-
+@pytest.mark.parametrize("spec", ASKED.values(), ids=ASKED)
+def test_an_upstream_resource_is_stored_as_upstream_stores_it(kubernetes_server: Server, upstream_server: str, spec: Any) -> None:
     assert kubernetes_server.request("POST", PATH, a_run(spec))["spec"] == on_upstream(kubernetes_server, upstream_server, spec)
 
 

@@ -1,6 +1,7 @@
 """Models leave the bus and come back by the commands that people type: to a folder, and to a bucket on a server of its own."""
 
 import asyncio
+import gc
 import json
 import sys
 import urllib.request
@@ -16,13 +17,13 @@ from moto.server import ThreadedMotoServer
 from safetensors.numpy import load_file
 from test_cli_commands import Shell
 
-from fedplane.cli.folders import locate
+from fedplane.cli.folders import BLOCK_BYTES, locate
 from fedplane.cli.keeping import Outcome, keep
 from fedplane.cli.manifest import origin
 from fedplane.runtime.errors import BadInput, Corrupt, Unavailable
 from fedplane.runtime.memory import MemoryBus
 from fedplane.runtime.nats import Limits, open_bus
-from fedplane.schemas.facts import Aggregated, Completed
+from fedplane.schemas.facts import Aggregated, Completed, Kept
 
 BUCKET = "models"
 
@@ -69,12 +70,13 @@ async def test_a_model_goes_into_a_bucket_and_the_next_run_starts_from_there(
         first = (await shell.run("submit", file, "--no-wait")).out.strip()
         await ended(bus, first)
 
-        kept = await shell.run("keep", first, "--to", f"s3://{BUCKET}/tiny")
+        kept = await shell.run("keep", first, "--to", f"s3://{BUCKET}/tiny", "--known-as", f"s3://{BUCKET}/tiny/")
         again = await shell.run("keep", first, "--to", f"s3://{BUCKET}/tiny")
         local = await shell.run("keep", first, "--to", "models")
         downloaded = await shell.run("model", first, "-o", "model.safetensors")
         second = (await shell.run("submit", file, "--no-wait", "--from", f"s3://{BUCKET}/tiny")).out.strip()
         facts = await ended(bus, second)
+        known = await bus.log.read(Kept.pattern(run=first, round=1))
         begun = await model_bytes(bus, next(fact.model for fact in facts if isinstance(fact, Aggregated) and fact.model))
         refused = await shell.run("submit", file, "--from", f"s3://{BUCKET}/nothing")
 
@@ -83,6 +85,8 @@ async def test_a_model_goes_into_a_bucket_and_the_next_run_starts_from_there(
     assert [said.code for said in (kept, again, local, downloaded)] == [0, 0, 0, 0], (kept, again, local)
     assert f"s3://{BUCKET}/tiny/model.safetensors: the model of training round 1 of {first} kept" in kept.err
     assert "was kept before" in again.err
+    assert known is not None and isinstance(known.fact, Kept)
+    assert (known.fact.round, known.fact.location) == (1, f"s3://{BUCKET}/tiny/model.safetensors")
     assert isinstance(facts[-1], Completed)
     assert inside == {f"tiny/{file.name}": file.read_bytes() for file in sorted((here / "models").iterdir())}
     assert inside["tiny/model.safetensors"] == begun == (here / "model.safetensors").read_bytes()
@@ -104,9 +108,20 @@ async def test_an_upload_that_fails_leaves_the_old_model_in_the_bucket(bucket: T
     assert await asyncio.to_thread(content) == before == {**before, "model.safetensors": file_of(2)}
 
 
+def test_what_was_discarded_is_not_uploaded_after_all_when_it_is_collected(bucket: ThreadedMotoServer) -> None:
+    upload = locate(f"s3://{BUCKET}")[0].begin("model.safetensors")
+    upload.write(bytes(BLOCK_BYTES + 1))
+
+    upload.discard()
+    del upload
+    gc.collect()
+
+    assert (content(), files().list_multipart_uploads(BUCKET)) == ({}, [])
+
+
 KILLED = """
 import os, signal
-from fedplane.cli.folders import locate
+from fedplane.cli.folders import BLOCK_BYTES, locate
 upload = locate("s3://models")[0].begin("model.safetensors")
 for _ in range(30):
     upload.write(bytes(1_000_000))

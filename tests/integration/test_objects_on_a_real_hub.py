@@ -6,16 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from apiserver import NOBODY, ApiServer, Server
 from conftest import NatsServer, our_crd
 from hub_story import ask, decided, edit, enlist, make_set, once, said, tending, until_gone
-from sources import ROOT
+from rights_story import granted_as_deployed
 from work_story import until, until_works
 
 from fedplane.runtime.errors import Invalid
@@ -206,7 +204,7 @@ async def test_the_rights_of_the_manifests_are_enough_and_without_them_nothing_i
             run = await ask(hub, "g")
             await asyncio.sleep(1)
             without = await said(bus.log, run, Submitted)
-        with granted(hub_server):
+        with granted_as_deployed(hub_server, "scheduler"):
             async with tending(bus.log, seen_by_the_scheduler):
                 await once(bus.log, run, Scheduled)
                 await until_works(hub, ("g-a", run))
@@ -217,21 +215,3 @@ async def test_the_rights_of_the_manifests_are_enough_and_without_them_nothing_i
 
     assert without == []
     assert [len(await said(bus.log, run, kind)) for kind in (Submitted, Scheduled, Cancelled)] == [1, 1, 1]
-
-
-@contextmanager
-def granted(server: Server) -> Iterator[None]:
-    """What deploy/base/rbac.yaml says of the scheduler, for the user that the test's token is of."""
-    path = "/apis/rbac.authorization.k8s.io/v1"
-    documents = yaml.safe_load_all((ROOT / "deploy" / "base" / "rbac.yaml").read_text())
-    role = next(each for each in documents if (each["kind"], each["metadata"]["name"]) == ("ClusterRole", "fedplane-scheduler"))
-    head = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "fedplane-scheduler"}}
-    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "fedplane-scheduler"}
-    subjects = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "nobody"}]
-    server.request("POST", f"{path}/clusterroles", role)
-    server.request("POST", f"{path}/clusterrolebindings", {**head, "roleRef": reference, "subjects": subjects})
-    try:
-        yield
-    finally:
-        for plural in ("clusterrolebindings", "clusterroles"):
-            server.request("DELETE", f"{path}/{plural}/fedplane-scheduler")

@@ -5,18 +5,17 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from apiserver import NOBODY, ApiServer
 from conftest import NatsServer
-from sources import ROOT
+from rights_story import granted_as_deployed
 from status_story import Story, viewed
 
 from fedplane.runtime.kinds import EVENT, FEDERATED_LEARNING, NAMESPACE
@@ -29,7 +28,6 @@ from fedplane.status.kube import MANAGER
 from fedplane.status.outward import status_of
 
 SEEN_SECONDS = 60
-ROLE = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 
 
 @dataclass
@@ -227,27 +225,6 @@ def fact_pace(fact: facts.Fact, burst: list[facts.Fact]) -> float:
     return burst.index(fact) / len(burst)
 
 
-@contextmanager
-def role_of_status(server: ApiServer) -> Iterator[None]:
-    """What deploy/ lets the status service do is what Nobody may do meanwhile, and nothing else."""
-    manifests = yaml.safe_load_all((ROOT / "deploy/base/rbac.yaml").read_text())
-    (role,) = (each for each in manifests if each["kind"] == "ClusterRole" and each["metadata"]["name"] == "fedplane-status")
-    name = f"status-{uuid.uuid4().hex[:8]}"
-    roles = ROLE.replace("bindings", "s")
-    binding = {
-        "metadata": {"name": name},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
-        "subjects": [{"kind": "User", "name": "nobody", "apiGroup": "rbac.authorization.k8s.io"}],
-    }
-    server.request("POST", roles, {**role, "metadata": {"name": name}})
-    server.request("POST", ROLE, binding)
-    try:
-        yield
-    finally:
-        server.request("DELETE", f"{ROLE}/{name}")
-        server.request("DELETE", f"{roles}/{name}")
-
-
 async def test_a_service_without_permission_says_which_and_one_with_deploys_role_writes(
     run: Asked, nats_server: NatsServer, api_server: ApiServer, tmp_path: Path
 ) -> None:
@@ -259,7 +236,7 @@ async def test_a_service_without_permission_says_which_and_one_with_deploys_role
             while "grant get on federatedlearnings" not in log.read_text():
                 await asyncio.sleep(0.05)
         await asyncio.sleep(2)  # in which it tries again
-        with role_of_status(api_server):
+        with granted_as_deployed(api_server, "status"):
             await run.until(4)
             await run.say(*whole[4:])
             completed = await run.until(len(whole))

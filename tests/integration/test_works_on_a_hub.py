@@ -3,13 +3,13 @@
 import asyncio
 import os
 import sys
-from collections.abc import Iterator, MutableMapping, MutableSequence
-from contextlib import contextmanager
+from collections.abc import MutableMapping, MutableSequence
 from typing import Any
 
 import pytest
 from apiserver import NOBODY, ApiServer, Server
 from conftest import NatsServer
+from rights_story import granted
 from structlog.testing import capture_logs
 from work_story import OUTFIT, begin, declined, invite, join, learning, now, register, report, scheduler, status, until, until_works
 
@@ -25,6 +25,7 @@ from fedplane.schemas.facts import Cancelled
 from fedplane.schemas.models import Chosen
 
 JOB = Kind("batch", "v1", "Job", "jobs")
+LOOKS = [{"apiGroups": [kind.group], "resources": [kind.plural], "verbs": ["list", "watch"]} for kind in (MANIFEST_WORK, MANAGED_CLUSTER)]
 
 HOSTILE = '"; rm -rf / #$(FEDPLANE_NATS_URL)\n\r\t--socket=/etc\u202e' + "x" * 900
 TEMPLATES: dict[str, tuple[dict[str, Any], str]] = {
@@ -162,7 +163,7 @@ async def test_a_scheduler_that_may_only_look_names_the_permission_that_it_lacks
         await register(hub, "guarded")
         await begin(bus.log, "r-1", "guarded")
         await invite(bus.log, "r-1", "guarded")
-        with nobody_may_look(hub_server):
+        with granted(hub_server, LOOKS):
             async with scheduler(bus.log, seen_by_nobody):
                 fact = await declined(bus.log, "r-1", "guarded")
 
@@ -185,21 +186,3 @@ async def test_a_scheduler_that_may_not_even_look_says_so_and_goes_on(api_server
 
 async def logged(lines: MutableSequence[MutableMapping[str, Any]], said: str) -> set[str]:
     return {line["event"] for line in lines if line["event"].startswith(said)}
-
-
-@contextmanager
-def nobody_may_look(server: Server) -> Iterator[None]:
-    group, path = "rbac.authorization.k8s.io", "/apis/rbac.authorization.k8s.io/v1"
-    head = {"apiVersion": f"{group}/v1", "metadata": {"name": "looks"}}
-    rules = [
-        {"apiGroups": [kind.group], "resources": [kind.plural], "verbs": ["list", "watch"]} for kind in (MANIFEST_WORK, MANAGED_CLUSTER)
-    ]
-    subjects = [{"apiGroup": group, "kind": "User", "name": "nobody"}]
-    server.request("POST", f"{path}/clusterroles", {**head, "kind": "ClusterRole", "rules": rules})
-    role = {"apiGroup": group, "kind": "ClusterRole", "name": "looks"}
-    server.request("POST", f"{path}/clusterrolebindings", {**head, "kind": "ClusterRoleBinding", "roleRef": role, "subjects": subjects})
-    try:
-        yield
-    finally:
-        for plural in ("clusterrolebindings", "clusterroles"):
-            server.request("DELETE", f"{path}/{plural}/looks")

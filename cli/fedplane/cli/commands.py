@@ -24,7 +24,7 @@ from fedplane.cli.keeping import keep as keep_model
 from fedplane.runtime.errors import BadInput
 from fedplane.runtime.ports import Bus
 from fedplane.schemas.envelope import write_structured
-from fedplane.schemas.facts import Cancelled, Completed, Failed
+from fedplane.schemas.facts import Archived, Cancelled, Completed, Failed, Kept
 from fedplane.schemas.models import Model
 from fedplane.schemas.views import Phase, RunView
 
@@ -241,6 +241,9 @@ def keep(
         int | None, typer.Option("--round", metavar="N", min=0, help="Keep the model after that training round, if it is still stored.")
     ] = None,
     only_newer: Annotated[bool, typer.Option("--only-newer", help="Leave a model alone whose run ended after this one.")] = False,
+    known_as: Annotated[
+        str, typer.Option("--known-as", metavar="FOLDER", help="State on the bus that the model is kept, in a folder that others call so.")
+    ] = "",
     url: UrlOption = None,
     state: StateOption = DEFAULT,
 ) -> None:
@@ -257,7 +260,8 @@ def keep(
 
     async def body(bus: Bus) -> None:
         found = await runs.find(bus, run)
-        if await runs.end_of(bus, found) is None:
+        end = await runs.end_of(bus, found)
+        if end is None:
             raise BadInput(f"{found} goes on; its model can be kept when it has ended")
         async with aclosing(runs.facts_of(bus, found, since_start=True)) as facts:
             wanted, origin = manifest.origin([record.fact async for record in facts], training_round)
@@ -266,6 +270,9 @@ def keep(
             outcome, place = await keep_model(
                 bus.bulk, wanted, origin, to, only_newer=only_newer, advanced=lambda more: bar.advance(task, more)
             )
+        if known_as and outcome is not Outcome.LATER and not isinstance(end, Archived):
+            location = f"{known_as.rstrip('/')}/{place.rpartition('/')[2]}"
+            await bus.log.state(Kept(run=found, at=_now(), round=wanted.round, location=location))
         said = {Outcome.KEPT: "kept", Outcome.THERE: "was kept before", Outcome.LATER: "was not kept: a later run's model is there"}
         typer.echo(f"{place}: the model of training round {origin.training_round} of {found} {said[outcome]}", err=True)
 

@@ -24,7 +24,17 @@ from fedplane.cli.clusters import Cluster
 from fedplane.cli.directory import Directory, Record
 from fedplane.cli.logs import Logs
 from fedplane.cli.orphans import end_orphans
-from fedplane.cli.server import HOST, Configuration, bulk_bytes, check_room, choose_port, choose_store_bytes, find_server, wait_for_release
+from fedplane.cli.server import (
+    ENVIRONMENT,
+    HOST,
+    Configuration,
+    bulk_bytes,
+    check_room,
+    choose_port,
+    choose_store_bytes,
+    find_server,
+    wait_for_release,
+)
 from fedplane.cli.supervisor import PATIENCE, Patience, Process, Say, Stages, Supervisor
 from fedplane.runtime.errors import Unavailable
 
@@ -167,7 +177,7 @@ def _prepare(
     check_room(directory.store, configuration.store_bytes)
     deployment = Deployment(directory, configuration, _clusters(directory, clusters), aggregators)
     directory.write(directory.configuration, configuration.render(directory.store))
-    bus = Process("nats-server", (str(program), "-c", str(directory.configuration)), port=configuration.port)
+    bus = Process("nats-server", (str(program), "-c", str(directory.configuration)), ENVIRONMENT, port=configuration.port)
     return deployment, ((bus,), *table(deployment))
 
 

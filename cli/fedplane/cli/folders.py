@@ -181,6 +181,8 @@ class _BucketUpload:
             self._file.discard()
         except Exception:  # noqa: BLE001 -- of whatever library; the parts stay, unseen, and why it failed is being said already
             return
+        finally:
+            self._file.closed = True  # or it would upload what it still holds when it is collected
 
 
 @contextmanager

@@ -40,6 +40,7 @@ DETAILS: dict[type[facts.Fact], Callable[[Any], str]] = {
     facts.Completed: lambda fact: metrics_line(fact.metrics),
     facts.Failed: lambda fact: f"{fact.reason}: {fact.message}",
     facts.Cancelled: lambda fact: fact.message,
+    facts.Kept: lambda fact: fact.location,
     facts.Archived: lambda fact: f"{fact.facts} facts in {fact.piece.bytes} bytes",
 }
 """What is worth a line in each fact, beside its subject; nothing where the subject says it all."""

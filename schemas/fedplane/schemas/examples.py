@@ -104,6 +104,7 @@ EXAMPLES: tuple[Fact, ...] = (
         message="training round 2 failed 3 times; the last time: 1 of 2 clusters answered, 2 are needed",
     ),
     facts.Cancelled(at=_at(50), run=_RUN, message="cancelled at the command line"),
+    facts.Kept(at=_at(74), run=_RUN, round=5, location="pvc://models/mnist.safetensors"),
     facts.Archived(at=_at(7 * 24 * 3600 + 70), run=_RUN, facts=61, piece=_piece(subjects.archive_piece(_RUN, "b3"), 18_204)),
     facts.Advertised(
         at=_at(-5), cluster="hospital-a", lease_seconds=15, claims={"mnist.client-data": "/data/mnist/0"},

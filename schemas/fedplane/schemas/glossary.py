@@ -43,6 +43,7 @@ WORDS: Mapping[str, str] = {
     "labels": "labels, as a Kubernetes object has them",
     "layout": "where the layout is: a safetensors header",
     "left_out": "participants that were not asked because their contributions were refused before, and why",
+    "location": "where it is: `pvc://CLAIM/FILE`, `s3://BUCKET/FILE`, or `file://FOLDER/FILE` of a node",
     "lease_seconds": "how long after `at` this holds",
     "managed": "whether it is said of a cluster that Open Cluster Management manages, by what the hub knows of it",
     "members": "the clusters whose answers are in the result, by name",

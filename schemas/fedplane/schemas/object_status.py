@@ -44,7 +44,7 @@ class ObjectCondition(Part):
     """One question about the run, answered, as Kubernetes' conditions are."""
 
     type: str
-    """The question: Scheduled, Running, Completed, Failed, or Synced: whether the run is what the object asks for."""
+    """The question: Scheduled, Running, Completed, Failed, Kept (is the model in its storage) or Synced (is the run what was asked for)."""
     status: Literal["True", "False", "Unknown"]
     """The answer."""
     reason: str = ""
@@ -129,7 +129,7 @@ class ModelStatus(Part):
     round: int
     """The round that made it."""
     location: str
-    """Where it is: the subject of its layout on the bus, beside which its shards are; `fedplane model` fetches all of it."""
+    """Where it is kept, or until then the subject of its layout on the bus, beside which its shards are; `fedplane model` fetches it."""
     digest: str
     """BLAKE3 over the digests of the layout and of the shards, in order."""
     bytes: int

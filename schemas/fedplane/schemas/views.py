@@ -41,7 +41,7 @@ class Phase(StrEnum):
 class Condition(_Shown):
     """One question about the run, answered: `last_transition_at` is when the answer last changed, not when it was last given."""
 
-    type: Literal["Scheduled", "Running", "Completed", "Failed", "Synced"]
+    type: Literal["Scheduled", "Running", "Completed", "Failed", "Kept", "Synced"]
     status: Literal["True", "False", "Unknown"]
     reason: str
     message: str
@@ -94,6 +94,7 @@ class RunView(_Shown):
     `training_rounds` is how many the user wants and `training_rounds_done` how many have a result.
     `round` and `task` are the latest round's. `model` is the latest there is; `metrics` are the run's final ones.
     `phases` says when each phase began. `failure_reason` is one word for a program; `message` is for a person.
+    `storage` is the type of the storage in which the resource wants the model, and `location` where it lies there since it was kept.
     `name`, `namespace`, `uid` and `generation` are the resource's, as it was when the run was asked for.
     `wanted` and `eligible` are how many clusters the run needed and how many fitted when it last had to wait.
     """
@@ -121,8 +122,10 @@ class RunView(_Shown):
     refused: tuple[Refused, ...] = ()
     model: Model | None = None
     metrics: Metrics = {}
+    storage: str = ""
+    location: str = ""
 
     @property
     def ended(self) -> bool:
-        """Whether the phase is terminal: nothing about the run will change."""
+        """Whether the phase is terminal: nothing about the run will change, but that its model may be kept."""
         return self.phase in (Phase.COMPLETED, Phase.FAILED)

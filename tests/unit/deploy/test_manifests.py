@@ -232,6 +232,16 @@ def test_the_store_fits_its_volume(name: str) -> None:
     assert int(gigabytes) < int(gibibytes), "nats-server's GB is Kubernetes' Gi"
 
 
+@every_federation
+def test_the_server_is_told_to_cache_less_than_its_container_may_have(name: str) -> None:
+    server = container(named(name, "StatefulSet", "nats"))
+    (told,) = [each["value"] for each in server["env"] if each["name"] == "GOMEMLIMIT"]
+    limit = server["resources"]["limits"]["memory"]
+
+    assert (told[-3:], limit[-2:]) == ("MiB", "Gi")
+    assert int(told[:-3]) <= 0.75 * 1024 * int(limit[:-2]), "it takes a twentieth more than it is told"
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

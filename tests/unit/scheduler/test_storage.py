@@ -24,10 +24,10 @@ def pod(storage: dict[str, Any], keeper: Keeper = KEEPER) -> dict[str, Any]:
     return spec
 
 
-def to(storage: dict[str, Any]) -> str:
-    """Where the command is told to keep the model."""
-    (told,) = [word for word in pod(storage)["containers"][0]["command"] if word.startswith("--to=")]
-    return str(told.removeprefix("--to="))
+def told(storage: dict[str, Any]) -> dict[str, str]:
+    """What the command is told of places."""
+    words = [word.partition("=") for word in pod(storage)["containers"][0]["command"]]
+    return {option: value for option, equals, value in words if equals}
 
 
 def test_a_claim_is_made_as_upstream_makes_it() -> None:
@@ -61,27 +61,38 @@ def test_a_job_is_the_command_of_a_person_beside_the_volume() -> None:
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, "fsGroup": 10001},
         "volumes": [{"name": "model", "persistentVolumeClaim": {"claimName": "model-pvc"}}],
     }
-    assert container["command"] == ["python", "-m", "fedplane.cli.main", "keep", "r-1", "--to=/model", "--only-newer"]
+    assert container["command"] == [
+        "python",
+        "-m",
+        "fedplane.cli.main",
+        "keep",
+        "r-1",
+        "--only-newer",
+        "--to=/model",
+        "--known-as=pvc://model-pvc",
+    ]
     assert container["env"] == [{"name": "FEDPLANE_NATS_URL", "value": "nats://nats.fedplane:4222"}]
     assert container["volumeMounts"] == [{"name": "model", "mountPath": MOUNT}]
 
 
 @pytest.mark.parametrize(
-    ("storage", "address"),
+    ("storage", "address", "known_as"),
     [
-        (VOLUME, "/model"),
-        (VOLUME | {"path": ""}, "/model"),
-        (VOLUME | {"path": "/workspace/models/mnist.safetensors"}, "/model/mnist.safetensors"),
-        (VOLUME | {"path": "/workspace/v1.2/"}, "/model"),
-        ({"type": "HostPath", "path": "/srv/models/m.safetensors"}, "/model/m.safetensors"),
-        (BUCKET, "s3://models/round-1/"),
-        (BUCKET | {"path": "/data/mnist.safetensors"}, "s3://models/round-1/mnist.safetensors"),
-        (BUCKET | {"s3": {"bucketName": "my.models"}}, "s3://my.models/"),
-        (BUCKET | {"s3": {"bucketName": "models", "prefix": "v1.2"}}, "s3://models/v1.2/"),
+        (VOLUME, "/model", "pvc://model-pvc"),
+        (VOLUME | {"path": ""}, "/model", "pvc://model-pvc"),
+        (VOLUME | {"path": "/workspace/models/mnist.safetensors"}, "/model/mnist.safetensors", "pvc://model-pvc"),
+        (VOLUME | {"path": "/workspace/v1.2/"}, "/model", "pvc://model-pvc"),
+        ({"type": "HostPath", "path": "/srv/models/m.safetensors"}, "/model/m.safetensors", "file:///srv/models"),
+        (BUCKET, "s3://models/round-1/", "s3://models/round-1"),
+        (BUCKET | {"path": "/data/mnist.safetensors"}, "s3://models/round-1/mnist.safetensors", "s3://models/round-1"),
+        (BUCKET | {"s3": {"bucketName": "my.models"}}, "s3://my.models/", "s3://my.models"),
+        (BUCKET | {"s3": {"bucketName": "models", "prefix": "v1.2"}}, "s3://models/v1.2/", "s3://models/v1.2"),
     ],
 )
-def test_a_path_that_ends_in_a_name_with_a_dot_is_a_file_and_any_other_a_folder(storage: dict[str, Any], address: str) -> None:
-    assert to(storage) == address
+def test_a_path_that_ends_in_a_name_with_a_dot_is_a_file_and_any_other_a_folder(
+    storage: dict[str, Any], address: str, known_as: str
+) -> None:
+    assert told(storage) == {"--to": address, "--known-as": known_as}
 
 
 def test_a_path_of_a_node_is_mounted_and_a_bucket_is_not() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import ValidationError
+from upstream_story import SAMPLES
 
 from fedplane.schemas.resources import API_VERSION, IGNORE_UNKNOWN, FederatedLearning, explain_invalid
 
@@ -12,57 +13,6 @@ HEAD = """
 apiVersion: federation-ai.open-cluster-management.io/v1alpha1
 kind: FederatedLearning
 metadata: {name: federated-learning-sample}
-"""
-
-FLOWER = """
-apiVersion: federation-ai.open-cluster-management.io/v1alpha1
-kind: FederatedLearning
-metadata: {name: federated-learning-sample}
-spec:
-  framework: flower
-  server: {image: quay.io/open-cluster-management/flower-app:cifar10-v1.0.0, minAvailableClients: 2}
-  client:
-    image: quay.io/open-cluster-management/flower-app:cifar10-v1.0.0
-    placement:
-      clusterSets: [global]
-      predicates:
-      - requiredClusterSelector:
-          labelSelector: {matchLabels: {feature.open-cluster-management.io/addon-flower-addon: available}}
-"""
-
-OPENFL = """
-apiVersion: federation-ai.open-cluster-management.io/v1alpha1
-kind: FederatedLearning
-metadata: {name: federated-learning-sample}
-spec:
-  framework: openfl
-  server:
-    image: <registry>/openfl-app:latest
-    rounds: 3
-    minAvailableClients: 2
-    listeners: [{name: server-listener, port: 31531, type: NodePort}]
-    storage: {type: PersistentVolumeClaim, name: model-pvc, path: /workspace/models, size: 2Gi}
-  client:
-    image: <registry>/openfl-app:latest
-    placement:
-      clusterSets: [global]
-      predicates:
-      - requiredClusterSelector:
-          claimSelector: {matchExpressions: [{key: federated-learning-sample.client-data, operator: Exists}]}
-"""
-
-BUCKET = """
-apiVersion: federation-ai.open-cluster-management.io/v1alpha1
-kind: FederatedLearning
-metadata:
-  name: federated-learning-sample
-  annotations: {federated-learning.io/sidecar-image: quay.io/open-cluster-management/federated-learning-sidecar:latest}
-spec:
-  server:
-    rounds: 3
-    minAvailableClients: 2
-    listeners: [{name: server-listener, port: 8080, type: LoadBalancer}]
-    storage: {type: S3Bucket, name: s3-pvc, path: /data/models, size: 2Gi, s3: {bucketName: B, region: us-east-1, prefix: models/round-1/}}
 """
 
 
@@ -77,9 +27,11 @@ def refusal(spec: Any, **metadata: Any) -> str:
     return explain_invalid(refused.value)
 
 
-@pytest.mark.parametrize("text", [FLOWER, OPENFL, BUCKET], ids=["flower", "openfl", "bucket"])
-def test_an_upstream_sample_is_accepted_and_written_as_it_was(text: str) -> None:
-    sample = yaml.safe_load(text)
+@pytest.mark.parametrize("spec", SAMPLES.values(), ids=SAMPLES)
+def test_an_upstream_sample_is_accepted_and_written_as_it_was(spec: Any) -> None:
+    sidecar = {"federated-learning.io/sidecar-image": "quay.io/open-cluster-management/federated-learning-sidecar:latest"}
+    head = yaml.safe_load(HEAD)
+    sample = {**head, "metadata": {**head["metadata"], "annotations": sidecar}, "spec": spec}
 
     accepted = FederatedLearning.model_validate(sample)
 

@@ -97,6 +97,18 @@ TABLE: dict[str, tuple[list[facts.Fact], dict[str, Any]]] = {
             **CHOSEN, "metrics": {"accuracy": 0.9}, "model": {"round": 2, **MODEL},
         },
     ),
+    "one whose model somebody keeps": (
+        [*PLACED, S.completed(), facts.Kept(at=S.at(21), run=RUN, round=2, location="pvc://models/m.safetensors")],
+        {
+            **head(
+                "Completed", "Model training successful. Check storage for details", 5, SCHEDULED,
+                condition("Running", "False", "Completed", "2 training rounds done.", 20),
+                condition("Completed", "True", "Completed", "2 training rounds done.", 20),
+                condition("Kept", "True", "Kept", "The model is pvc://models/m.safetensors.", 21),
+            ),
+            **CHOSEN, "metrics": {"accuracy": 0.9}, "model": {"round": 2, **MODEL, "location": "pvc://models/m.safetensors"},
+        },
+    ),
     "one that failed before it ran": (
         [S.submitted(), S.failed()],
         {

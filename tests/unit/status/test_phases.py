@@ -24,16 +24,16 @@ def model(round_: int) -> Model:
     return Model(run=RUN, round=round_, bytes=8, layout=PIECE, shards=(PIECE,), digest="blake3:" + "1" * 64)
 
 
-def submitted(second: int = 0, run: str = RUN, rounds: int = 2) -> facts.Submitted:
+def submitted(second: int = 0, run: str = RUN, rounds: int = 2, storage: str = "", from_hub: bool = False) -> facts.Submitted:
     resource = FederatedLearning.model_validate(
         {
             "apiVersion": "federation-ai.open-cluster-management.io/v1alpha1",
             "kind": "FederatedLearning",
             "metadata": {"name": "mnist", "namespace": "research"},
-            "spec": {"server": {"rounds": rounds}},
+            "spec": {"server": {"rounds": rounds, "storage": {"type": storage} if storage else None}},
         }
     )
-    return facts.Submitted(at=at(second), run=run, resource=resource)
+    return facts.Submitted(at=at(second), run=run, resource=resource, from_hub=from_hub)
 
 
 def waiting(second: int, *refused: Refused, number: int = 1) -> facts.Waiting:
@@ -272,6 +272,32 @@ def test_a_run_that_ended_never_changes_again() -> None:
 
     for late in (cancelled, failed(7), contributed(8, 0, "a"), closed(8, 0), opened(9, 1), started(9), submitted(10)):
         assert core.evolve(ended, Recorded(late, 50)) is ended
+
+
+def kept(second: int, round_: int = 1) -> facts.Kept:
+    return facts.Kept(at=at(second), run=RUN, round=round_, location="s3://models/m.safetensors")
+
+
+def test_a_model_that_its_object_wants_kept_is_kept_not_yet_and_then_it_says_where() -> None:
+    asked = submitted(storage="S3Bucket", from_hub=True)
+    not_yet = f"The Job {RUN} keeps the model in the S3Bucket; until then it is on the bus, and the Job's log says what is wrong."
+
+    completed_ = told(asked, started(1), completed(5))[RUN]
+    at_last = told(asked, started(1), completed(5), kept(7))[RUN]
+
+    assert completed_.conditions[-1] == condition("Kept", "False", "NotYet", not_yet, 5)
+    said = condition("Kept", "True", "Kept", "The model is s3://models/m.safetensors.", 7)
+    changed = {"location": "s3://models/m.safetensors", "conditions": (*completed_.conditions[:-1], said), "sequence": 4}
+    assert at_last == completed_.model_copy(update=changed)
+
+
+def test_nothing_is_said_of_keeping_where_nobody_asked_for_it_or_of_an_earlier_rounds_model() -> None:
+    for asked in (submitted(), submitted(storage="S3Bucket"), submitted(from_hub=True)):
+        view = told(asked, started(1), completed(5))[RUN]
+        assert [of.type for of in view.conditions] == ["Scheduled", "Running", "Completed"]
+
+    before = told(submitted(), started(1), completed(5))
+    assert Phases(runs_kept_max=100).evolve(before, Recorded(kept(7, round_=0), 50)) is before
 
 
 def test_facts_of_a_run_that_nobody_submitted_and_of_clusters_are_not_shown() -> None:

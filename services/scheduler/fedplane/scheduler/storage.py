@@ -61,10 +61,11 @@ class Keeper:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """One type of storage: why it cannot be, the address that the command is given, and what the pod needs for it."""
+    """One type of storage: why it cannot be, the address that the command is given, what others call its folder, and what the pod needs."""
 
     objection: Callable[[Storage], str | None]
     address: Callable[[Storage], str]
+    known_as: Callable[[Storage], str]
     pod: Callable[[Storage], tuple[Part, Part]]
 
 
@@ -111,7 +112,10 @@ def job(run: str, resource: FederatedLearning, keeper: Keeper) -> Part:
             {
                 "name": "keep",
                 "image": keeper.image,
-                "command": ["python", "-m", "fedplane.cli.main", "keep", run, f"--to={literal(kind.address(storage))}", "--only-newer"],
+                "command": [
+                    "python", "-m", "fedplane.cli.main", "keep", run, "--only-newer",
+                    f"--to={literal(kind.address(storage))}", f"--known-as={literal(kind.known_as(storage))}",
+                ],
                 "securityContext": {
                     "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
                 },
@@ -200,12 +204,13 @@ def _bucket_pod(storage: Storage) -> tuple[Part, Part]:
 
 KINDS: Mapping[str, _Kind] = {
     "PersistentVolumeClaim": _Kind(
-        _no_claim, _mounted, lambda storage: _volume({"persistentVolumeClaim": {"claimName": storage.name}})
+        _no_claim, _mounted, lambda storage: f"pvc://{storage.name}",
+        lambda storage: _volume({"persistentVolumeClaim": {"claimName": storage.name}})
     ),
     "HostPath": _Kind(
-        _no_host_path, _mounted,
+        _no_host_path, _mounted, lambda storage: f"file://{_halves(storage.path)[0]}",
         lambda storage: _volume({"hostPath": {"path": _halves(storage.path)[0], "type": "DirectoryOrCreate"}}),
     ),
-    "S3Bucket": _Kind(_no_bucket, _bucket_address, _bucket_pod),
+    "S3Bucket": _Kind(_no_bucket, _bucket_address, lambda storage: _bucket_address(storage).rpartition("/")[0], _bucket_pod),
 }  # fmt: skip
-"""The types of storage. The first and the last are upstream's; it declares the second and refuses it."""
+"""The types of storage. The first and the last are upstream's; it declares the second and refuses it. `pvc://` is as KServe writes it."""

@@ -160,7 +160,7 @@ def _model(view: RunView) -> ModelStatus | None:
     model = view.model
     if model is None:
         return None
-    return ModelStatus(round=model.round, location=model.layout.subject, digest=model.digest, bytes=model.bytes)
+    return ModelStatus(round=model.round, location=view.location or model.layout.subject, digest=model.digest, bytes=model.bytes)
 
 
 def _json(status: ObjectStatus) -> dict[str, Any]:

@@ -5,7 +5,7 @@ So a burst of facts costs one write, and a replica that starts anew writes every
 
 Rules that keep this file honest:
 1. A view takes each fact once: one that is not newer than the view changes nothing.
-2. A terminal phase never moves.
+2. A terminal phase never moves. After the end, only where the model is kept may still be told.
 3. A run that was archived is forgotten here; what was shown of it stays visible.
 4. A view's sequence moves only when the view changes, so that nothing is written that looks the same.
 """
@@ -57,7 +57,7 @@ class Phases:
         view = state.get(fact.run)
         if isinstance(fact, facts.Archived):
             return {run: held for run, held in state.items() if run != fact.run}
-        if view is None or view.ended or record.sequence <= view.sequence:
+        if view is None or record.sequence <= view.sequence or (view.ended and not isinstance(fact, facts.Kept)):
             return state
         meaning = MEANINGS.get(type(fact))
         changed = view if meaning is None else meaning(view, fact)
@@ -88,6 +88,7 @@ def _submitted(fact: facts.Submitted, sequence: int) -> RunView:
         submitted_at=fact.at,
         phases={Phase.WAITING: fact.at},
         training_rounds=fact.resource.spec.server.rounds,
+        storage=fact.resource.spec.server.storage.type if fact.from_hub and fact.resource.spec.server.storage else "",
     )
 
 
@@ -128,7 +129,20 @@ def _completed(view: RunView, fact: facts.Completed) -> RunView:
     why = "" if fact.reason in ("", facts.ALL_ROUNDS_DONE) else f": {fact.reason}"
     message = f"{early if why else ''}{count(view.training_rounds, 'training round')} done{why}."
     ended = _ended(view, Phase.COMPLETED, "Completed", cut(message), fact.at)
-    return ended.model_copy(update={"model": fact.model, "metrics": fact.metrics})
+    told = ended.model_copy(update={"model": fact.model, "metrics": fact.metrics})
+    if not view.storage:
+        return told
+    message = (
+        f"The Job {view.run} keeps the model in the {view.storage}; until then it is on the bus, and the Job's log says what is wrong."
+    )
+    return _answering(told, Condition(type="Kept", status="False", reason="NotYet", message=message, last_transition_at=fact.at))
+
+
+def _kept(view: RunView, fact: facts.Kept) -> RunView:
+    if view.model is None or view.model.round != fact.round:
+        return view  # an earlier round's model, which somebody kept besides
+    kept = Condition(type="Kept", status="True", reason="Kept", message=f"The model is {cut(fact.location)}.", last_transition_at=fact.at)
+    return _answering(view.model_copy(update={"location": fact.location}), kept)
 
 
 def _failed(view: RunView, fact: facts.Failed) -> RunView:
@@ -154,6 +168,7 @@ MEANINGS: dict[type[facts.RunFact], Callable[[RunView, Any], RunView]] = {
     facts.Failed: _failed,
     facts.Cancelled: _cancelled,
     facts.EditRefused: _edit_refused,
+    facts.Kept: _kept,
 }
 """What each fact about a run that was submitted does to its view."""
 
