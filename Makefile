@@ -51,7 +51,7 @@ schemas: venv ## write JSON Schemas, docs/events.md and docs/rounds.md anew
 	@.venv/bin/python docs/draw_rounds.py
 
 clean: ## remove the environments and every cache
-	@rm -rf .venv $(EXAMPLE)/.venv $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf .venv $(EXAMPLE)/.venv $(PEERS) .fedplane/environments .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # A stamp is newer than what was installed from, so a second run has nothing to do.
 

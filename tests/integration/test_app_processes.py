@@ -216,7 +216,10 @@ async def test_a_framework_that_nobody_adapted_is_refused_by_name(tmp_path: Path
 
     failed = await failure(app, at, "work")
 
-    assert (failed.reason, str(failed)) == ("not-supported", "apps of the framework 'jax' cannot be run here; those of flower can")
+    assert (failed.reason, str(failed)) == (
+        "not-supported",
+        "apps of the framework 'jax' cannot be run here; those of flower, openfl, torch, sklearn, other can",
+    )
 
 
 async def test_an_app_whose_path_cannot_be_one_is_refused(tmp_path: Path) -> None:

@@ -102,7 +102,9 @@ async def test_a_container_that_never_starts_is_said_so_when_there_is_no_time_le
         failed = await failure(app, here, "work", deadline_seconds=0.3)
 
     assert failed.reason == "app-never-started"
-    assert str(failed) == "no app could be started within 0.3 s; look at the state and the log of its container"
+    assert str(failed) == (
+        "no app could be started within 0.3 s; look at the state and the log of its container, or wait for its environment to be made"
+    )
 
 
 async def test_a_container_may_start_long_before_or_after_the_collaborator(here: Home) -> None:
@@ -249,7 +251,10 @@ async def test_a_python_that_has_nothing_installed_says_what_is_missing(here: Ho
     assert said == {
         "fake": ("load-failed", "fake cannot be imported in the app's environment: No module named 'numpy'; install the app again"),
         "flower": ("load-failed", "the app's environment has no flower; install flwr>=1.38,<1.42 in it"),
-        "jax": ("not-supported", "apps of the framework 'jax' cannot be run here; those of flower, fake can"),
+        "jax": (
+            "not-supported",
+            "apps of the framework 'jax' cannot be run here; those of flower, openfl, torch, sklearn, other, fake can",
+        ),
     }
 
 

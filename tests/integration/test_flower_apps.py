@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -133,7 +135,7 @@ def small(tmp_path: Path) -> Path:
 
 
 def start(app: Path, python: Path, home: Path) -> AppProcess:
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     return AppProcess(child_of(App(app, "flower", python), home, os.environ), home / "app.log")
 
 
@@ -200,6 +202,20 @@ async def test_an_app_initializes_trains_and_evaluates_and_keeps_its_state(small
     assert_array_equal(tensors.read(trained / "update.safetensors")["1"], np.array(7), strict=True)
 
 
+async def test_an_app_keeps_its_state_when_its_process_is_killed(small: Path, python: Path, tmp_path: Path) -> None:
+    home, answers = tmp_path / "home", []
+    for behave in ("well", "hang", "well"):  # what it did in the message that it did not answer does not count
+        async with process(small, python, home) as app:
+            _, model = await first_model(app, home)
+            asked = request(home, "train", model, run_configuration={"behave": behave})
+            if behave == "hang":
+                assert (await failure(app, asked, 1))[0] == "timed-out"
+            else:
+                answers.append(await app.ask(asked, PATIENCE_SECONDS))
+
+    assert [answer.metrics["times"] for answer in answers] == [1, 2]
+
+
 async def test_an_app_that_misbehaves_is_told_what_it_did(small: Path, python: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     async with process(small, python, home) as app:
@@ -263,14 +279,37 @@ async def test_an_app_of_the_older_kind_works_as_it_is(small: Path, python: Path
     assert tensors.read(trained / "update.safetensors")["0"].tolist() == [0.5, 1.5, 2.5]
 
 
+async def test_two_apps_with_packages_of_one_name_do_not_meet(small: Path, python: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(small, tmp_path / "other")
+    (other / "small.py").write_text(OLDER)
+    async with process(small, python, tmp_path / "one") as one, process(other, python, tmp_path / "two") as two:
+        first, _ = await first_model(one, tmp_path / "one")
+        second, _ = await first_model(two, tmp_path / "two")
+
+    assert (first.configuration, second.configuration) == ({"lr": 0.5, "on": True}, {"lr": 1.0})
+
+
+async def test_an_environment_with_another_version_of_the_framework_is_refused(small: Path, tmp_path: Path) -> None:
+    python = tmp_path / "environment/bin/python"
+    await (await asyncio.create_subprocess_exec(sys.executable, "-m", "venv", "--without-pip", python.parents[1])).wait()
+    described = next(python.parents[1].glob("lib/python*/site-packages")) / "flwr-2.0.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: flwr\nVersion: 2.0.0\n")
+    async with process(small, python, tmp_path / "home") as app:
+        failed = await failure(app, request(tmp_path / "home", "initialize"))
+
+    assert failed == ("load-failed", "the app's environment has flwr 2.0.0; install flwr>=1.38,<1.42 in it")
+
+
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
         ("small.py", "import magic", "clientapp 'small:client' cannot be loaded: ModuleNotFoundError: No module named 'magic'"),
+        ("small.py", "server = 3", "clientapp 'small:client' cannot be loaded: "),
         ("small.py", "client = 3", "clientapp 'small:client' is a int; it must be a flwr.clientapp.ClientApp"),
         ("pyproject.toml", "[project]", "holds no Flower app: Invalid pyproject.toml"),
     ],
-    ids=["a missing dependency", "not an app", "an empty project"],
+    ids=["a missing dependency", "no such component", "not an app", "an empty project"],
 )
 async def test_an_app_that_cannot_be_loaded_is_told_why(
     small: Path, python: Path, tmp_path: Path, file: str, content: str, said: str

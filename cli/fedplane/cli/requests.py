@@ -4,6 +4,7 @@ Whatever is wrong with it is said here, before anything is on the bus: in which 
 What only the fleet can answer (is there such data, are there enough clusters) is the scheduler's to say.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,12 +13,23 @@ import yaml
 from pydantic import ValidationError
 
 from fedplane.runtime.errors import BadInput
+from fedplane.schemas.bundles import BUNDLE_BYTES_MAX, Bundle
 from fedplane.schemas.resources import API_VERSION, APP_ANNOTATION, FRAMEWORKS, KIND, FederatedLearning, explain_invalid
 
-__all__ = ["FILE_BYTES_MAX", "read"]
+__all__ = ["APP_FILES", "FILE_BYTES_MAX", "read"]
 
 FILE_BYTES_MAX = 1_000_000
 """Kubernetes' own bound on an object is about that, etcd's request size."""
+
+
+APP_FILES = {
+    "flower": "pyproject.toml",
+    "openfl": "plan/plan.yaml",
+    "other": "federate",
+    "torch": "federated.py",
+    "sklearn": "federated.py",
+}
+"""By which file the app of each framework is known. What else it must have is said by the runner, which reads it."""
 
 
 def read(path: Path) -> FederatedLearning:
@@ -37,9 +49,7 @@ def read(path: Path) -> FederatedLearning:
         raise BadInput(f"{path}: this is no valid {KIND}\n" + _indented(explain_invalid(error))) from error
     if resource.spec.framework not in FRAMEWORKS:
         raise BadInput(f"{path}: spec.framework is {resource.spec.framework!r}; known are {', '.join(FRAMEWORKS)}")
-    metadata = resource.metadata.model_copy(
-        update={"uid": resource.metadata.uid or str(uuid4()), "annotations": _with_app(path, resource.metadata.annotations)}
-    )
+    metadata = resource.metadata.model_copy(update={"uid": resource.metadata.uid or str(uuid4()), "annotations": _with_app(path, resource)})
     return resource.model_copy(update={"metadata": metadata})
 
 
@@ -72,17 +82,40 @@ def _text(path: Path) -> str:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _with_app(path: Path, annotations: dict[str, str]) -> dict[str, str]:
+def _with_app(path: Path, resource: FederatedLearning) -> dict[str, str]:
+    annotations = resource.metadata.annotations
     if APP_ANNOTATION not in annotations:
         return annotations
     named = annotations[APP_ANNOTATION]
-    directory = (path.parent / named).resolve()
     said = f"{path}: the annotation {APP_ANNOTATION} is {named!r}, relative to this file"
+    bundle = Bundle.meant_by(named)
+    if bundle is not None:
+        meant = Bundle(str((path.parent / bundle.path).resolve()), bundle.sha256)
+        return {**annotations, APP_ANNOTATION: str(_as_it_is(meant, said, resource.spec.framework))}
+    directory = (path.parent / named).resolve()
     if not directory.is_dir():
         raise BadInput(f"{said}, and {directory} is no directory")
-    if not (directory / "pyproject.toml").is_file():
-        raise BadInput(f"{said}, and {directory} has no pyproject.toml, so it is no app")
+    file = APP_FILES[resource.spec.framework]
+    if not (directory / file).is_file():
+        raise BadInput(f"{said}, and {directory} has no {file}, so it is no app of the framework {resource.spec.framework!r}")
     return {**annotations, APP_ANNOTATION: str(directory)}
+
+
+def _as_it_is(bundle: Bundle, said: str, framework: str) -> Bundle:
+    """The bundle with the digest that it has now. The clusters read it later, when the path may have another."""
+    if framework != "flower":
+        raise BadInput(f"{said}, a bundle of Flower's, and spec.framework is {framework!r}; say flower")
+    try:
+        with Path(bundle.path).open("rb") as stream:
+            content = stream.read(BUNDLE_BYTES_MAX + 1)
+    except OSError as error:
+        raise BadInput(f"{said}, and {bundle.path} cannot be read: {error.strerror}") from error
+    if len(content) > BUNDLE_BYTES_MAX:
+        raise BadInput(f"{said}, and {bundle.path} has more than {BUNDLE_BYTES_MAX} bytes, which no bundle may have")
+    found = hashlib.sha256(content).hexdigest()
+    if bundle.sha256 and bundle.sha256 != found:
+        raise BadInput(f"{said}, and the SHA-256 of {bundle.path} is {found}")
+    return bundle._replace(sha256=found)
 
 
 def _indented(text: str) -> str:

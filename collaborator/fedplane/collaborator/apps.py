@@ -109,7 +109,10 @@ class AppProcess:
                 replied = True
         except TimeoutError:
             if self._runner is None:
-                message = f"no app could be started within {deadline_seconds:.3g} s; look at the state and the log of its container"
+                message = (
+                    f"no app could be started within {deadline_seconds:.3g} s; look at the state and the log of its container, "
+                    "or wait for its environment to be made"
+                )
                 raise self._failed("app-never-started", message) from None
             message = f"the app did not answer within {deadline_seconds:.3g} s and was stopped; give its rounds more time, or less work"
             raise self._failed("timed-out", message) from None

@@ -11,14 +11,18 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedplane.runtime.errors import AppFailed, BadInput
+from fedplane.runtime.errors import AppFailed
 
-__all__ = ["PACKAGE", "REPLY_BYTES_MAX", "RUNNER", "App", "Child", "app_environment", "app_python", "child_of", "deliver", "epitaph"]
+__all__ = [
+    "PACKAGE", "REPLY_BYTES_MAX", "RUNNER", "WITHHELD", "App", "Child",
+    "app_environment", "child_of", "deliver", "epitaph", "own_python", "plain_python",
+]  # fmt: skip
 
 RUNNER = Path(__file__).parent / "frameworks"
 """The files that run in the app's environment. They are copied there, never imported here."""
@@ -79,21 +83,30 @@ class Child:
         await asyncio.shield(self.burial)
 
 
-def app_python(directory: Path) -> Path:
-    """The Python of the app's own environment. Raises BadInput, saying how to make one, if there is none."""
+def own_python(directory: Path) -> Path | None:
+    """The Python of the app's own environment; None if it has none."""
     python = directory / ".venv" / "bin" / "python"
-    if python.exists():
-        return python
-    make = f"cd {directory} && python3 -m venv .venv && .venv/bin/pip install -e ."
-    raise BadInput(f"the app in {directory} has no environment of its own; make it with: {make}")
+    return python if python.exists() else None
+
+
+def plain_python() -> Path:
+    """For the runner of an app that has no Python of its own: the one that runs us, without what is installed for us."""
+    return Path(sys.executable).resolve()
 
 
 def child_of(
-    app: App, workdir: Path, environment: Mapping[str, str], *, threads: int = THREADS, runner: Path = RUNNER
+    app: App,
+    workdir: Path,
+    environment: Mapping[str, str],
+    *,
+    threads: int = THREADS,
+    runner: Path = RUNNER,
+    inherited: Sequence[int] = (),
 ) -> Callable[[Path], Awaitable[Child]]:
     """What starts a fresh process for the app; it is given the log to which is appended what the app prints.
 
     `workdir` is the app's alone, and the runner's files are put there; `environment` is this process's own.
+    The process and what it forks keep the `inherited` descriptors open as long as they live.
     """
     # The app's process has another working directory, so no path may depend on ours. A Python that is a link must stay that link.
     app = App(app.directory.absolute(), app.framework, app.python.absolute())
@@ -103,7 +116,7 @@ def child_of(
     async def start(log: Path) -> Child:
         deliver(runner, workdir)
         try:
-            return await _start(app, given, log)
+            return await _start(app, given, log, inherited)
         except (OSError, ValueError) as error:  # the latter by a name with a null byte in it
             said = f"the app's Python cannot be started: {error}; make its environment again"
             raise AppFailed("load-failed", said) from error
@@ -128,7 +141,7 @@ def app_environment(given: Mapping[str, str], python: Path, workdir: Path, threa
     return environment
 
 
-async def _start(app: App, environment: Mapping[str, str], log: Path) -> Child:
+async def _start(app: App, environment: Mapping[str, str], log: Path, inherited: Sequence[int]) -> Child:
     loop = asyncio.get_running_loop()
     with ExitStack() as ours, ExitStack() as its:
         # Whatever fails below closes our ends; and a process that was started all the same ends when its requests are closed.
@@ -148,7 +161,7 @@ async def _start(app: App, environment: Mapping[str, str], log: Path) -> Child:
             stderr=output,
             cwd=app.directory,
             env=environment,
-            pass_fds=(to_child, from_child),
+            pass_fds=(to_child, from_child, *inherited),
             start_new_session=True,
         )
         ours.pop_all()

@@ -7,6 +7,7 @@ On Kubernetes there is one for each run of a cluster, with the app in a containe
 
 import asyncio
 import os
+import sys
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,8 @@ from pathlib import Path
 from fedplane.collaborator.advertising import advertise
 from fedplane.collaborator.apps import AppProcess
 from fedplane.collaborator.beside import meeting
-from fedplane.collaborator.children import App, app_python, child_of
+from fedplane.collaborator.children import App, Child, child_of, own_python, plain_python
+from fedplane.collaborator.environments import Bounds, Environments
 from fedplane.collaborator.frameworks import FRAMEWORKS
 from fedplane.collaborator.pool import AppPool, StartApp
 from fedplane.collaborator.settings import CollaboratorSettings
@@ -37,11 +39,27 @@ def main() -> None:
 
 
 async def _with_children(bus: Bus, settings: CollaboratorSettings) -> None:
-    def start(framework: str, directory: Path, workdir: Path) -> AppProcess:
-        app = App(directory, framework, settings.python or app_python(directory))
-        return AppProcess(child_of(app, workdir, os.environ), workdir / "app.log")
+    bounds = Bounds(settings.environments_max, settings.environments_bytes_max, settings.environments_seconds_max)
+    environments = Environments(settings.environments, settings.environments_python or Path(sys.executable), os.environ, bounds)
 
-    await collaborate(bus, settings, start)
+    def start(framework: str, directory: Path, workdir: Path) -> AppProcess:
+        known = FRAMEWORKS.get(framework)
+        needs_none = known is None or known.by_files  # any Python can say that it does not know a framework
+        own = settings.python or (plain_python() if needs_none else own_python(directory))
+        wanted = known.wanted if known else ()
+
+        async def start_child(log: Path) -> Child:
+            if own is not None:
+                return await child_of(App(directory, framework, own), workdir, os.environ)(log)
+            async with environments.lent(directory, framework, wanted) as (python, lock):
+                return await child_of(App(directory, framework, python), workdir, os.environ, inherited=(lock,))(log)
+
+        return AppProcess(start_child, workdir / "app.log")
+
+    try:
+        await collaborate(bus, settings, start)
+    finally:
+        await environments.close()
 
 
 async def _beside_its_app(bus: Bus, settings: CollaboratorSettings) -> None:

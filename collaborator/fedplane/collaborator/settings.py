@@ -55,7 +55,24 @@ class CollaboratorSettings(ServiceSettings):
     """The app's directory, instead of the one that the run names. Set it where the image holds the app. None: as the run says."""
 
     python: Path | None = None
-    """The Python of the app's environment. None: the one in the app's own virtual environment."""
+    """The Python of the app's environment. None: the one of the app's own virtual environment, .venv, and without that one made here."""
+
+    environments: Path = Path(".fedplane/environments")
+    """Where environments are made for apps that have none, of their pyproject.toml or requirements.txt; below the current directory.
+    The collaborators of a machine may share it. pip heeds its own variables: PIP_NO_INDEX and PIP_FIND_LINKS let it work offline.
+    """
+
+    environments_python: Path | None = None
+    """The Python that they are made with. None: the one that runs this. OpenFL needs one before 3.13."""
+
+    environments_max: int = Field(default=8, ge=1)
+    """How many there may be. Apps that ask for the same packages share one; of the others, the one unused longest makes room."""
+
+    environments_bytes_max: int = Field(default=50_000_000_000, gt=0)
+    """What they may take together, on disk. One with PyTorch for graphics cards has 6 GB."""
+
+    environments_seconds_max: float = Field(default=1_800.0, gt=0)
+    """How long making one may take; PyTorch for graphics cards over a slow line is a quarter of an hour."""
 
     apps_max: int = Field(default=2, ge=1, le=64)
     """How many apps may be loaded at a time, one per run. Two let one run train while another does; each takes a framework's memory."""

@@ -88,10 +88,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """The question that each run asks, and the runs that have ended, the last one last."""
+    """The question that each run asks, and the runs that have ended, the last one last, with whether they were archived."""
 
     runs: Mapping[str, Question] = field(default_factory=dict)
-    ended: Mapping[str, None] = field(default_factory=dict)
+    ended: Mapping[str, bool] = field(default_factory=dict)
 
 
 def unless_closed(run: str, round_: int) -> Fence:
@@ -118,8 +118,12 @@ class Collaborator:
     def evolve(self, state: Questions, record: Recorded) -> Questions:
         """See `Core.evolve`."""
         match record.fact:
-            case Completed(run=run) | Failed(run=run) | Cancelled(run=run) | Archived(run=run):
-                return _without(state, run)
+            case Completed(run=run) | Failed(run=run) | Cancelled(run=run):
+                return _without(state, run, archived=False)
+            case Archived(run=run):
+                return _without(state, run, archived=True)
+            case Invited(run=run, cluster=self.cluster) if state.ended.get(run):  # archived, then forgotten: the id is that of another run
+                return self.evolve(replace(state, ended={name: was for name, was in state.ended.items() if name != run}), record)
             case RoundFact(run=run, round=round_) as fact if run not in state.ended:
                 known = self._concerned(state.runs.get(run, Question(round_)), fact)
                 if known.round < round_:
@@ -162,11 +166,9 @@ class Collaborator:
         return actions
 
 
-def _without(state: Questions, run: str) -> Questions:
-    if run in state.ended:
-        return state
-    ended = [*state.ended, run][-ENDED_MAX:]
-    return Questions({name: question for name, question in state.runs.items() if name != run}, dict.fromkeys(ended))
+def _without(state: Questions, run: str, *, archived: bool) -> Questions:
+    ended = {**state.ended, run: archived or state.ended.get(run, False)}
+    return Questions({name: question for name, question in state.runs.items() if name != run}, dict(list(ended.items())[-ENDED_MAX:]))
 
 
 def _answer(invitation: Recorded, now: datetime) -> Action:

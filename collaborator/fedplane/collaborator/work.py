@@ -5,6 +5,7 @@ An outcome is about the question and not about the round that asked: a later rou
 So nothing is sent here. The update stays on disk until whoever asked for the work says that it is done with it.
 """
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +13,13 @@ from datetime import datetime
 from pathlib import Path
 
 from fedplane.collaborator.apps import Answer
+from fedplane.collaborator.bundles import unpacked
 from fedplane.collaborator.pool import AppPool, WarmApp
 from fedplane.collaborator.transfers import Update, check_update, fetch, remove
 from fedplane.runtime.errors import AppFailed, BadInput, BusError, BusFull, Corrupt, Denied
 from fedplane.runtime.ports import Bulk
 from fedplane.runtime.telemetry import Attributes, span
+from fedplane.schemas.bundles import Bundle
 from fedplane.schemas.facts import Invited
 from fedplane.schemas.layout import BadLayout
 from fedplane.schemas.models import Task
@@ -78,7 +81,7 @@ class Worker:
         """The outcome of the question. The update in it lasts until `clean`."""
         try:
             own = _made(self._workdir / invited.run / "app")
-            async with self._apps.lend(invited.run, invited.framework, self._app_of(invited), own) as app:
+            async with self._apps.lend(invited.run, invited.framework, await asyncio.to_thread(self._app_of, invited), own) as app:
                 return await self._work(app, invited, traceparent)
         except FAILURES as failure:
             return failed(failure)
@@ -108,11 +111,11 @@ class Worker:
         return self._workdir / invited.run / f"round-{invited.round}"
 
     def _app_of(self, invited: Invited) -> Path:
-        if self._app is not None:
-            return self._app
-        if not invited.app:
+        named = invited.app if self._app is None else str(self._app)
+        if not named:
             raise BadInput(f"neither the run nor this cluster says where the app is; set FEDPLANE_APP, or the annotation {APP_ANNOTATION}")
-        return Path(invited.app)
+        bundle = Bundle.meant_by(named)
+        return Path(named) if bundle is None else unpacked(bundle, self._workdir / invited.run / "bundle")
 
 
 def failed(failure: Exception) -> Undone:

@@ -4,6 +4,8 @@ Everything is a function of the model, the digits and the seed: one thread, no o
 So whichever process trains, however often, the weights come out the same to the last bit.
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -30,8 +32,12 @@ class Net(nn.Module):
 
 
 def load_digits(path: str, part: str) -> tuple[Tensor, Tensor]:
-    """The images, between 0 and 1, and labels of one part ("train", "validation") of a shard."""
-    with np.load(path) as shard:
+    """The images, between 0 and 1, and labels of one part ("train", "validation") of a shard.
+
+    The shard is a file, or the only one in a directory: a container has its data mounted as one.
+    """
+    place = Path(path)
+    with np.load(next(place.glob("*.npz")) if place.is_dir() else place) as shard:
         images, labels = shard[f"{part}_images"], shard[f"{part}_labels"]
     return torch.from_numpy(images).float().div(255).unsqueeze(1), torch.from_numpy(labels).long()
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedplane.collaborator.children import app_environment, app_python, epitaph
-from fedplane.runtime.errors import BadInput
+from fedplane.collaborator.children import app_environment, epitaph, own_python
 
 
 def test_an_app_gets_the_users_environment_without_our_secrets_and_our_python() -> None:
@@ -35,15 +34,11 @@ def test_an_app_with_an_environment_is_run_by_its_python(tmp_path: Path) -> None
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/python").touch()
 
-    assert app_python(tmp_path) == tmp_path / ".venv/bin/python"
+    assert own_python(tmp_path) == tmp_path / ".venv/bin/python"
 
 
-def test_an_app_without_an_environment_is_told_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(BadInput) as refused:
-        app_python(tmp_path)
-
-    make = f"cd {tmp_path} && python3 -m venv .venv && .venv/bin/pip install -e ."
-    assert str(refused.value) == f"the app in {tmp_path} has no environment of its own; make it with: {make}"
+def test_an_app_may_have_no_environment_of_its_own(tmp_path: Path) -> None:
+    assert own_python(tmp_path) is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedplane.collaborator.frameworks import Unanswerable
-from fedplane.collaborator.frameworks.answers import Answer, Tensors, checked
+from fedplane.collaborator.frameworks.answers import BFLOAT16, Answer, Tensors, checked, without_bfloat16
 
 MODEL: Tensors = {"bias": np.zeros(2, np.float32), "steps": np.array(0)}
 
@@ -54,6 +54,12 @@ WRONG: dict[str, tuple[Answer, str, str]] = {
         "not-finite",
         "tensor 'bias' has values that are infinite or not a number; has training diverged?",
     ),
+    "a bfloat16 is there": (
+        Answer(1, {}, {**MODEL, "bias": np.array([(0x3F80,), (0x7F80,)], BFLOAT16)}),
+        "wrong-layout",
+        "the app must return the tensors that it was sent: 'bias' is bfloat16[2] and was float32[2]",
+    ),
+    "a metric is a list": (Answer(1, {"loss": [1, 2]}), "app-raised", "metric 'loss' is a list; return one number"),
     "a metric is infinite": (
         Answer(1, {"loss": float("inf")}),
         "not-finite",
@@ -83,3 +89,19 @@ def test_an_answer_that_cannot_be_used_is_refused_with_its_reason(answer: Any, r
         checked(answer, MODEL)
 
     assert (refused.value.reason, str(refused.value)) == (reason, message)
+
+
+@pytest.mark.parametrize(("bits", "finite"), [(0x3F80, True), (0x7F7F, True), (0x7F80, False), (0xFF80, False), (0x7FC0, False)])
+def test_what_a_bfloat16_is_worth_is_seen_in_its_bits(bits: int, finite: bool) -> None:
+    half = {"half": np.array([(0,), (bits,)], BFLOAT16)}
+
+    if finite:
+        assert checked(Answer(1, {}, half), half) == Answer(1.0, {}, half)
+        return
+    with pytest.raises(Unanswerable, match="tensor 'half' has values that are infinite or not a number"):
+        checked(Answer(1, {}, half), half)
+
+
+def test_an_app_that_has_only_what_numpy_has_is_not_given_a_bfloat16() -> None:
+    with pytest.raises(Unanswerable, match="tensor 'half' is bfloat16, which numpy and hence this app does not have; use float32"):
+        without_bfloat16({**MODEL, "half": np.zeros(2, BFLOAT16)})

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from ml_dtypes import bfloat16
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from fedplane.collaborator.frameworks import tensors
+from fedplane.collaborator.frameworks.answers import BFLOAT16
 from fedplane.schemas.layout import parse_header
 
 DTYPES = ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?")
@@ -94,11 +96,21 @@ def test_a_dtype_that_the_format_lacks_is_refused_by_name(tmp_path: Path) -> Non
         tensors.write(tmp_path / "model.safetensors", {"z": np.zeros(1, complex)})
 
 
-def test_bfloat16_is_refused_by_name(tmp_path: Path) -> None:
-    header = json.dumps({"w": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}).encode()
-    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
+def test_bfloat16_is_read_and_written_bit_by_bit(tmp_path: Path) -> None:
+    save_file({"w": np.array([[1.5, -2, 0.25]], bfloat16), "b": np.zeros(1, np.uint16)}, tmp_path / "model.safetensors")
 
-    with pytest.raises(tensors.BadTensors, match="tensor 'w' has dtype BF16, which numpy does not have"):
+    read = tensors.read(tmp_path / "model.safetensors")
+    tensors.write(tmp_path / "again.safetensors", read)
+
+    assert (read["w"].dtype, read["b"].dtype) == (BFLOAT16, np.uint16)
+    assert_same({"w": np.array([[1.5, -2, 0.25]], bfloat16), "b": np.zeros(1, np.uint16)}, load_file(tmp_path / "again.safetensors"))
+
+
+def test_a_dtype_that_nobody_here_knows_is_refused_by_name(tmp_path: Path) -> None:
+    header = json.dumps({"w": {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
+
+    with pytest.raises(tensors.BadTensors, match="tensor 'w' has dtype F8_E4M3, which cannot be read here"):
         tensors.read(tmp_path / "model.safetensors")
 
 

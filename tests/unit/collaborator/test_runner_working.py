@@ -58,7 +58,7 @@ def test_a_container_may_see_its_data_elsewhere(tmp_path: Path, given: str, seen
     app = Adding()
     work(app, request(tmp_path, "initialize"), given)
 
-    assert app.invitation == {"task": "initialize", "data": seen}
+    assert app.invitation == {"task": "initialize", "data": seen, "home": str(tmp_path.parent)}
 
 
 def test_another_user_can_read_what_is_left(tmp_path: Path) -> None:

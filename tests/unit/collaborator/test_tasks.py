@@ -113,7 +113,7 @@ def test_a_later_round_makes_earlier_ones_history():
     ids=lambda fact: type(fact).__name__,
 )
 def test_an_ended_run_is_retired_and_asks_nothing_any_more(end: Fact):
-    assert decided(invited(), end) == decided(end, invited()) == [Perform(("r1", "ended"), Retire("r1"))]
+    assert decided(invited(), end) == decided(end, closed()) == [Perform(("r1", "ended"), Retire("r1"))]
 
 
 def test_facts_that_do_not_concern_a_collaborator_change_nothing():
@@ -170,6 +170,16 @@ def test_the_runs_that_ended_last_are_remembered_by_name_only():
     state = heard([*ends, ends[5]])
 
     assert (state.runs, list(state.ended)) == ({}, [f"r{number}" for number in range(2, ENDED_MAX + 2)])
+
+
+def test_an_ended_run_is_not_revived_by_a_late_fact_unless_it_was_archived_and_we_are_invited_anew():
+    end, ended = Cancelled(run="r1", at=NOW), [Perform(("r1", "ended"), Retire("r1"))]
+
+    assert decided(invited(1), end, invited(2), closed(2)) == ended
+    assert decided(invited(1), end, ARCHIVED, end, closed(2), contributed(2), invited(2, cluster="c2")) == ended
+    for story in ([invited(7), end, ARCHIVED], [ARCHIVED], [ARCHIVED, end]):
+        anew = Respond(invited(1), f"trace {len(story) + 1}")
+        assert decided(*story, invited(1)) == [nothing_before(1), Perform(("r1", 1), anew)]
 
 
 def test_only_what_concerns_this_cluster_or_everyone_is_read():

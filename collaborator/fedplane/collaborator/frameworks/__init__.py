@@ -9,7 +9,8 @@ They know no bus: a request is a directory, and two pipes, or one socket, say wh
     python DIRECTORY --framework flower --app DIRECTORY --socket PATH                               in a container beside it
 
 One process serves one app and one run, so that the app and its framework are loaded once and a client's state lives as long as the run.
-Whoever hears nothing for a while may kill the process with all its descendants and start another; only the client's state is lost.
+Whoever hears nothing for a while may kill the process with all its descendants and start another.
+What is lost then of a client's state is the adapter's to say.
 With `--data-path PATH` the app sees its data there, and not where an invitation says.
 Until a framework is imported the standard library suffices, so that whatever an environment lacks can be said in an answer.
 
@@ -47,11 +48,17 @@ and the runner adds
     update.safetensors    the app's tensors, in the model's order; absent when the task is to evaluate
     metrics.json          weight (the number of examples), metrics ({name: number}), configuration (when the task is to initialize)
 
+The directory above lasts as long as the run. An adapter finds its path in the invitation as `home`, and may keep there what a client keeps.
+
 The reasons for a failure: `load-failed` (the app or its settings cannot be loaded), `app-raised` (the app's code raised an exception),
 `not-finite` (a tensor or metric is infinite or not a number), `wrong-layout` (other tensors came back than were sent),
 `no-weight` (the app did not say how many examples it used), `not-supported` (it does what a federation by fedplane cannot).
+A program that is a process of its own has further ones:
+`crashed` (a signal killed it), `no-update` (it left none), `bad-update` (what it left is no safetensors file).
 
 A framework is adapted by a module with one function, `open_app(directory)`, and by a line in the table below.
+It returns an `answers.App`, which is given arrays.
+If its apps work `by_files`, it returns an object that does what `working.work` does with an app.
 """
 
 from __future__ import annotations
@@ -75,14 +82,26 @@ class Framework(NamedTuple):
     """How a framework is adapted.
 
     `module` is its adapter here; `distribution` what the app's environment must have installed, from version `lowest` to before `below`.
+    An environment that is made for an app has what is `wanted`, the distribution and what its metadata forgets to say, `besides`.
     `environment` is set before the framework is imported, since some read it only then.
+    An app `by_files` reads and writes the request's files itself, so the runner needs no numpy, and the app no environment of Python.
     """
 
     module: str
     distribution: str = ""
     lowest: tuple[int, ...] = ()
     below: tuple[int, ...] = ()
+    besides: tuple[str, ...] = ()
     environment: Mapping[str, str] = MappingProxyType({})
+    by_files: bool = False
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """What the app's environment needs, as pip takes it."""
+        if not self.distribution:
+            return self.besides
+        lowest, below = (".".join(map(str, numbers)) for numbers in (self.lowest, self.below))
+        return (f"{self.distribution}>={lowest},<{below}", *self.besides)
 
 
 FRAMEWORKS = {
@@ -93,5 +112,26 @@ FRAMEWORKS = {
         below=(1, 42),  # the last that was tried is 1.41
         environment={"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"},  # an app's environment need not reach the internet
     ),
+    "openfl": Framework(
+        module="openfl",
+        distribution="openfl",
+        lowest=(1, 9),  # the last there is
+        below=(1, 10),
+        besides=("numpy<2.4",),  # OpenFL's own decoding of tensors calls numpy in a way that 2.4 does not know any more
+        environment={"FQDN": "localhost"},  # else it looks the machine's name up, and waits for that where there is no network
+    ),
+    "torch": Framework(
+        module="torch",
+        distribution="torch",
+        lowest=(2, 3),  # the first with unsigned integers of more than 8 bits
+        below=(3, 0),  # the last that was tried is 2.13; what is used of it has been the same throughout 2
+    ),
+    "sklearn": Framework(
+        module="sklearn",
+        distribution="scikit-learn",
+        lowest=(1, 0),
+        below=(2, 0),  # the last that was tried is 1.9; what is used of it, two attributes, is in every version
+    ),
+    "other": Framework(module="other", by_files=True),
 }
 """Every framework that a runner can adapt, by the name that resources use."""

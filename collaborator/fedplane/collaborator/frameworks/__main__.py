@@ -139,6 +139,8 @@ def _load(name: str, directory: Path, data: str) -> tuple[str, Callable[[Path], 
     os.environ.update(framework.environment)
     try:
         adapter = importlib.import_module("." + framework.module, __package__)
+        if framework.by_files:
+            return release, partial(adapter.open_app(directory).work, data=data)
         working = importlib.import_module(".working", __package__)  # not before: it needs the app's numpy
     except ImportError as error:
         raise Unanswerable("load-failed", f"{name} cannot be imported in the app's environment: {error}; install the app again") from error
@@ -148,7 +150,7 @@ def _load(name: str, directory: Path, data: str) -> tuple[str, Callable[[Path], 
 def _release(name: str, framework: Framework) -> str:
     if not framework.distribution:
         return ""
-    wanted = f"{framework.distribution}>={_dotted(framework.lowest)},<{_dotted(framework.below)}"
+    wanted = framework.wanted[0]
     try:
         release = version(framework.distribution)
     except PackageNotFoundError as error:
@@ -157,10 +159,6 @@ def _release(name: str, framework: Framework) -> str:
     if not framework.lowest <= numbers < framework.below:
         raise Unanswerable("load-failed", f"the app's environment has {framework.distribution} {release}; install {wanted} in it")
     return release
-
-
-def _dotted(numbers: tuple[int, ...]) -> str:
-    return ".".join(map(str, numbers))
 
 
 def _reply(work: Callable[[Path], None], directory: Path) -> dict[str, Any]:

@@ -6,19 +6,21 @@ Whoever receives an update checks it again; this module protects the user's time
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from . import Unanswerable
+from . import Unanswerable, judging
 
-__all__ = ["Answer", "App", "Tensors", "checked"]
+__all__ = ["BFLOAT16", "Answer", "App", "Tensors", "checked", "dtype_name", "forms", "without_bfloat16"]
 
-NAMES_SHOWN_MAX = 5
-"""How many tensors an error names: the first few show the pattern, and a model may have thousands."""
+BFLOAT16 = np.dtype([("bfloat16", "<u2")])
+"""numpy has no bfloat16, so its 16 bits are a field of that name, and nobody takes them for integers."""
+
+_EXPONENT = 0x7F80
+"""Of a bfloat16, which is the first half of a float32: the bits that are all set in what is infinite or not a number."""
 
 Tensors = dict[str, "np.ndarray[Any, np.dtype[Any]]"]
 """A model's arrays by name, in the app's order."""
@@ -56,44 +58,35 @@ def checked(answer: Answer, model: Tensors | None) -> Answer:
     """
     tensors = answer.tensors
     if tensors is not None and model is not None:
-        tensors = _like(model, tensors)
+        if wrong := judging.differences(forms(model), forms(tensors)):
+            raise Unanswerable("wrong-layout", f"the app must return the tensors that it was sent: {wrong}")
+        tensors = {name: tensors[name] for name in model}
     for name, tensor in (tensors or {}).items():
-        if np.issubdtype(tensor.dtype, np.inexact) and not np.isfinite(tensor).all():
+        if not _is_finite(tensor):
             raise Unanswerable("not-finite", f"tensor {name!r} has values that are infinite or not a number; has training diverged?")
-    return Answer(
-        _weight(answer.weight), {name: _metric(name, value) for name, value in answer.metrics.items()}, tensors, answer.configuration
-    )
+    metrics = {name: judging.metric(name, value) for name, value in answer.metrics.items()}
+    return Answer(judging.weight(answer.weight), metrics, tensors, answer.configuration)
 
 
-def _like(model: Tensors, tensors: Tensors) -> Tensors:
-    differences = [f"{name!r} is missing" for name in model if name not in tensors]
-    differences += [f"{name!r} is unexpected" for name in tensors if name not in model]
-    differences += [
-        f"{name!r} is {_form(tensors[name])} and was {_form(sent)}"
-        for name, sent in model.items()
-        if name in tensors and _form(tensors[name]) != _form(sent)
-    ]
-    if differences:
-        shown = "; ".join(differences[:NAMES_SHOWN_MAX])
-        rest = len(differences) - NAMES_SHOWN_MAX
-        more = f"; and {rest} more" if rest > 0 else ""
-        raise Unanswerable("wrong-layout", f"the app must return the tensors that it was sent: {shown}{more}")
-    return {name: tensors[name] for name in model}
+def forms(tensors: Tensors) -> dict[str, str]:
+    """Each tensor's dtype and shape in a few characters, for people and for comparing."""
+    return {name: f"{dtype_name(tensor.dtype)}{list(tensor.shape)}" for name, tensor in tensors.items()}
 
 
-def _form(tensor: np.ndarray[Any, np.dtype[Any]]) -> str:
-    return f"{tensor.dtype.name}{list(tensor.shape)}"
+def without_bfloat16(model: Tensors) -> Tensors:
+    """The model, for an app that can only be given what numpy knows. Raises Unanswerable for any other."""
+    for name, tensor in model.items():
+        if tensor.dtype == BFLOAT16:
+            raise Unanswerable("not-supported", f"tensor {name!r} is bfloat16, which numpy and hence this app does not have; use float32")
+    return model
 
 
-def _weight(weight: Any) -> float:
-    if weight is None:
-        raise Unanswerable("no-weight", "the app did not say how many examples it used; return the metric num-examples")
-    if isinstance(weight, (list, str)) or not math.isfinite(weight) or weight <= 0:
-        raise Unanswerable("no-weight", f"the number of examples must be positive, and the app said num-examples = {weight!r}")
-    return float(weight)
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """What numpy calls the dtype, and we call bfloat16."""
+    return "bfloat16" if dtype == BFLOAT16 else dtype.name
 
 
-def _metric(name: str, value: Any) -> float:
-    if not math.isfinite(value):
-        raise Unanswerable("not-finite", f"metric {name!r} is {float(value)!r}; return a finite number, or leave it out")
-    return float(value)
+def _is_finite(tensor: np.ndarray[Any, np.dtype[Any]]) -> bool:
+    if tensor.dtype == BFLOAT16:
+        return not bool(((tensor["bfloat16"] & _EXPONENT) == _EXPONENT).any())
+    return not np.issubdtype(tensor.dtype, np.inexact) or bool(np.isfinite(tensor).all())

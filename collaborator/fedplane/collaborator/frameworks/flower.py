@@ -10,10 +10,12 @@ An app whose ServerApp cannot be started on a cluster says how to make the first
     [tool.fedplane]
     initial-model = "package.module:function"    # called with the run configuration; returns arrays by name, a list, or a torch state_dict
 
+What a client keeps in `context.state` is written down after each message that it has answered, and outlives its process.
+
 Apps of the older kind, a `client_fn` and a `server_fn`, name their records differently and are served as well.
 Written against flwr 1.38 to 1.41.
 What is not public there has to be looked at with every release:
-`TaskIdentity`, `Run`, the reading of pyproject.toml, `load_app`, and that a ClientApp with a `client_fn` has `_call`.
+`TaskIdentity`, `Run`, the reading of pyproject.toml, `load_app`, records as protobuf, and that a ClientApp with a `client_fn` has `_call`.
 """
 
 from __future__ import annotations
@@ -28,13 +30,15 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.config import get_fused_config_from_dir, get_project_config
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.proto.recorddict_pb2 import RecordDict as Records
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.object_ref import load_app
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from . import Unanswerable
-from .answers import Answer, Tensors
+from .answers import Answer, Tensors, without_bfloat16
 
 __all__ = ["open_app"]
 
@@ -48,6 +52,12 @@ _SERVER_NODE = 1
 """A SuperLink's own node id."""
 
 _ROUND = "server-round"
+
+_STATE = "flower-state"
+"""The file in the run's directory that has the client's state."""
+
+_STATE_BYTES_MAX = 1_000_000_000
+"""What is written of a client's state: protobuf ends at twice as much, and takes a quarter of a minute for this."""
 
 
 def open_app(directory: Path) -> FlowerApp:
@@ -80,6 +90,7 @@ class FlowerApp:
         self._client = client
         self._is_older = getattr(client, "_call", None) is not None
         self._context: Context | None = None
+        self._written = b""
 
     def train(self, invitation: dict[str, Any], model: Tensors) -> Answer:
         """See `App.train`."""
@@ -111,7 +122,7 @@ class FlowerApp:
 
     def _ask(self, task: str, invitation: dict[str, Any], model: Tensors) -> RecordDict:
         context = self._context_of(invitation)
-        arrays = ArrayRecord({name: Array(np.asarray(tensor)) for name, tensor in model.items()})
+        arrays = ArrayRecord({name: Array(np.asarray(tensor)) for name, tensor in without_bfloat16(model).items()})
         config = ConfigRecord({**invitation["configuration"], _ROUND: invitation["training_round"]})
         older = "fitins" if task == "train" else "evaluateins"
         names = (f"{older}.parameters", f"{older}.config") if self._is_older else ("arrays", "config")
@@ -121,7 +132,19 @@ class FlowerApp:
             raise Unanswerable("app-raised", f"the app's {task} function returned a {type(reply).__name__}; it must return a Message")
         if reply.has_error():
             raise Unanswerable("app-raised", f"the app's {task} function replied with an error: {reply.error.reason}")
+        self._keep_state(Path(invitation["home"]) / _STATE, context.state)
         return reply.content
+
+    def _keep_state(self, file: Path, state: RecordDict) -> None:
+        message = recorddict_to_proto(state)
+        if message.ByteSize() > _STATE_BYTES_MAX:
+            print(f"the client's state has {message.ByteSize()} bytes and will not outlive its process; keep less")  # noqa: T201 -- the app's log
+            return
+        content = message.SerializeToString(deterministic=True)
+        if content != self._written:
+            file.with_suffix(".new").write_bytes(content)
+            file.with_suffix(".new").replace(file)  # all of it or nothing, should this process be killed
+            self._written = content
 
     def _run_config(self, invitation: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -134,7 +157,7 @@ class FlowerApp:
     def _context_of(self, invitation: dict[str, Any]) -> Context:
         run, node = _identify(invitation["run"]), _number(invitation["cluster"])
         if self._context is None or self._context.run_id != run:
-            self._context = Context(run, node, {}, RecordDict(), {})
+            self._context = Context(run, node, {}, _state_in(Path(invitation["home"]) / _STATE), {})
         self._context.run_config = self._run_config(invitation)
         self._context.node_config = {
             "partition-id": invitation["position"],
@@ -143,6 +166,11 @@ class FlowerApp:
             "data-path": invitation["data"],
         }
         return self._context
+
+
+def _state_in(file: Path) -> RecordDict:
+    """What the client kept in a process before this one."""
+    return recorddict_from_proto(Records.FromString(file.read_bytes())) if file.exists() else RecordDict()
 
 
 def _number(name: str) -> int:

@@ -4,7 +4,7 @@ The runner cannot use the safetensors library, since an app's environment need n
 eight bytes of length (little-endian), a JSON header with each tensor's dtype, shape and byte range, and one flat buffer.
 Tensors are ordered by item size, the largest first, then by name, so that each begins at a multiple of its item size.
 The order in which the app has them is kept in the header's metadata, because some frameworks know tensors by position.
-bfloat16 is refused: numpy does not know it.
+bfloat16, which numpy does not know, is read and written as what `answers` has for it.
 Source: the safetensors format, https://github.com/huggingface/safetensors.
 """
 
@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from .answers import Tensors
+from .answers import BFLOAT16, Tensors, dtype_name
 
 __all__ = ["BadTensors", "read", "write"]
 
 _DTYPES = {
     "F64": "float64", "I64": "int64", "U64": "uint64",
     "F32": "float32", "I32": "int32", "U32": "uint32",
-    "F16": "float16", "I16": "int16", "U16": "uint16",
+    "F16": "float16", "BF16": "bfloat16", "I16": "int16", "U16": "uint16",
     "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 """numpy's name for each dtype of safetensors."""
@@ -62,9 +62,10 @@ def read(path: Path) -> Tensors:
 
 def _view(name: str, entry: dict[str, Any], buffer: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[Any]]:
     if entry["dtype"] not in _DTYPES:
-        raise BadTensors(f"tensor {name!r} has dtype {entry['dtype']}, which numpy does not have; use one of {', '.join(_DTYPES)}")
+        raise BadTensors(f"tensor {name!r} has dtype {entry['dtype']}, which cannot be read here; use one of {', '.join(_DTYPES)}")
     begin, end = entry["data_offsets"]
-    dtype = np.dtype(_DTYPES[entry["dtype"]]).newbyteorder("<")
+    known = _DTYPES[entry["dtype"]]
+    dtype = BFLOAT16 if known == "bfloat16" else np.dtype(known).newbyteorder("<")
     return buffer[begin:end].view(dtype).reshape(entry["shape"])
 
 
@@ -74,15 +75,16 @@ def write(path: Path, tensors: Tensors) -> None:
     Raises BadTensors for a dtype that the format does not have.
     """
     for name, tensor in tensors.items():
-        if tensor.dtype.name not in _NAMES or name == "__metadata__":
-            raise BadTensors(f"tensor {name!r} of dtype {tensor.dtype.name} cannot be stored; the dtypes are {', '.join(_NAMES)}")
+        if dtype_name(tensor.dtype) not in _NAMES or name == "__metadata__":
+            raise BadTensors(f"tensor {name!r} of dtype {dtype_name(tensor.dtype)} cannot be stored; the dtypes are {', '.join(_NAMES)}")
     placed = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     header: dict[str, Any] = {"__metadata__": {"order": json.dumps(list(tensors))}}
     begin = 0
     for name in placed:
         tensor = tensors[name]
-        header[name] = {"dtype": _NAMES[tensor.dtype.name], "shape": list(tensor.shape), "data_offsets": [begin, begin + tensor.nbytes]}
-        begin += tensor.nbytes
+        end = begin + tensor.nbytes
+        header[name] = {"dtype": _NAMES[dtype_name(tensor.dtype)], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        begin = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT_BYTES)
     with path.open("wb") as file:

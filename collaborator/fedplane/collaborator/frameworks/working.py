@@ -31,6 +31,7 @@ def work(app: App, directory: Path, data: str = "") -> None:
 
 def _answer(app: App, directory: Path, data: str) -> Answer:
     invitation = json.loads((directory / "invitation.json").read_text())
+    invitation["home"] = str(directory.parent)
     if data:
         invitation["data"] = data
     task = invitation["task"]
