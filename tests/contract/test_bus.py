@@ -11,7 +11,18 @@ from fedplane.runtime.errors import BusFull, Corrupt
 from fedplane.runtime.memory import MemoryBus
 from fedplane.runtime.nats import Limits, open_bus
 from fedplane.runtime.ports import Batch, Bus, Fence, Viewed
-from fedplane.schemas.facts import Advertised, Cancelled, Closed, Contributed, Declined, Expired, Fact, Started, run_level_facts_of
+from fedplane.schemas.facts import (
+    Advertised,
+    Cancelled,
+    Closed,
+    Contributed,
+    Declined,
+    Expired,
+    Fact,
+    Started,
+    all_facts_of,
+    run_level_facts_of,
+)
 from fedplane.schemas.models import Piece
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -179,6 +190,26 @@ async def test_a_timer_states_its_fact_when_its_time_has_come(bus: Bus) -> None:
 
     assert early is None
     assert [(record.fact, record.traceparent) for record in records] == [(expired, "00-trace-span-01")]
+
+
+async def test_a_timer_that_was_purged_states_nothing_and_others_do(bus: Bus) -> None:
+    expired = Expired(run="r-1", round=1, at=NOW)
+    others = expired.model_copy(update={"run": "r-2"})
+    await bus.timers.remind(expired.model_copy(update={"round": 2}), datetime.now(UTC))
+    await asyncio.sleep(1.5)  # by now it is due, and nobody keeps the timers
+    for seconds, fact in enumerate((expired, others), 1):
+        await bus.timers.remind(fact, datetime.now(UTC) + timedelta(seconds=seconds))
+    await bus.timers.purge(all_facts_of("r-1"))
+    keeping = asyncio.create_task(bus.timers.keep())
+    try:
+        batches = bus.log.tail([Expired.pattern()])
+        records = [record async for batch in _first(batches, 10) for record in batch.records]
+    finally:
+        keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
+
+    assert [record.fact for record in records] == [others]
 
 
 async def _first(batches: AsyncIterator[Batch], seconds: float) -> AsyncIterator[Batch]:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedplane.aggregator import shards, sums
+from fedplane.aggregator import orders, shards, sums
 from fedplane.aggregator.compiling import COMPILES
 from fedplane.aggregator.shards import DTYPES, NotFinite, ShardFold
 from fedplane.aggregator.strategies import STRATEGIES
@@ -35,8 +35,9 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if numba were not installed."""
-    for kernel in ("_add", "_finish", "_divide"):
-        monkeypatch.setattr(sums, kernel, None)
+    for module, kernels in ((sums, ("_add", "_finish", "_divide")), (orders, ("_ranks", "_around"))):
+        for kernel in kernels:
+            monkeypatch.setattr(module, kernel, None)
 
 
 def one_by_one(updates: Sequence[np.ndarray], coefficients: Sequence[float]) -> np.ndarray:

@@ -14,9 +14,12 @@ from federation_story import Federation, NumpyApp, ended, federation, learning, 
 
 from fedplane.runtime.errors import BusFull
 from fedplane.runtime.memory import MemoryBulk, MemoryBus
-from fedplane.schemas.facts import Aggregated, Cancelled, Fact, Folded, RoundFailed
+from fedplane.runtime.replica import Replica
+from fedplane.schemas.facts import Aggregated, Cancelled, Completed, Fact, Folded, RoundFailed, RunFact
 from fedplane.schemas.models import Model, Piece
 from fedplane.schemas.subjects import model_piece
+from fedplane.status.archiving import Archiving
+from fedplane.status.retention import Retention
 
 
 @dataclass
@@ -65,6 +68,21 @@ async def test_whoever_is_killed_only_the_last_models_are_left(tmp_path, seed) -
         await until(lambda: stored(bus) == kept)
 
     assert stored(bus) == kept
+
+
+async def test_a_run_whose_id_is_used_again_when_nothing_is_left_of_it_goes_like_the_first(tmp_path) -> None:
+    bus, models = MemoryBus(), []
+    async with federation(bus, tmp_path):
+        forgetting = asyncio.create_task(Replica(Retention(0.1, 0.1), bus.log, perform=Archiving(bus)).run())
+        for _ in range(2):
+            run = await submit(bus, learning())
+            completed = (await ended(bus, run))[-1]
+            assert isinstance(completed, Completed)
+            models.append(completed.model.digest)
+            await until(lambda: not bus.bulk.chunks and not any(isinstance(record.fact, RunFact) for record in bus.log.records))
+        forgetting.cancel()
+
+    assert models[0] == models[1]
 
 
 @dataclass

@@ -136,7 +136,7 @@ class MemoryTimers:
             for subject, (at, fact, traceparent) in sorted(self._set.items()):
                 if at <= now:
                     await self._log.state(fact, traceparent=traceparent)
-                    del self._set[subject]
+                    self._set.pop(subject, None)
             soonest = min((at for at, _, _ in self._set.values()), default=None)
             self._changed.clear()
             try:
@@ -144,6 +144,10 @@ class MemoryTimers:
                     await self._changed.wait()
             except TimeoutError:
                 continue
+
+    async def purge(self, pattern: str) -> None:
+        """See `Timers.purge`."""
+        self._set = {subject: timer for subject, timer in self._set.items() if not matches(pattern, subject)}
 
 
 @dataclass

@@ -122,6 +122,10 @@ class Timers(Protocol):
         """Turn due timers into facts, for ever. Any number of processes may do so at once."""
         ...
 
+    async def purge(self, pattern: str) -> None:
+        """Forget the timers of facts that match. One that is being stated at that moment may be stated all the same."""
+        ...
+
 
 class Lease(Protocol):
     """A task that this process holds for now. A lease is a hint of who does the work, never the truth about it."""

@@ -4,7 +4,8 @@
 
 A core is two functions. `evolve(state, record)` says what a fact means; `decide(state, now)` says what should be done about the state.
 It says all of it every time, so nothing has to remember what was decided before.
-The loop only spares the bus the repetitions: an action that was carried out is not carried out again by this process.
+The loop only spares the bus the repetitions: an action that was carried out is not carried out again while it is still decided.
+What is decided no more is not remembered either, so a run whose id is used again is no run that is done already.
 Replicas need no coordination. Two that decide the same state the same fact, and the log keeps one of them.
 
 Rules that keep this file honest:
@@ -35,9 +36,6 @@ S = TypeVar("S")
 
 STATED_AT_ONCE_MAX = 64
 """How many facts may be on their way to the log at a time: enough to hide the round trip, few enough not to crowd out other clients."""
-
-REMEMBERED_MAX = 100_000
-"""How many carried-out actions are remembered. Forgetting one costs a refused publication, nothing else."""
 
 TURNS_MAX = 16
 """How many batches may wait for a decision; readers wait when deciding is slower than reading."""
@@ -131,8 +129,8 @@ class Replica(Generic[S]):
         self.live = asyncio.Event()
         self.changed = asyncio.Condition()
         self._behind = len(core.patterns)
-        self._carried_out: dict[Hashable, None] = {}
-        self._effects: set[asyncio.Task[None]] = set()
+        self._carried_out: set[Hashable] = set()
+        self._effects: dict[asyncio.Task[None], Hashable] = {}
         self._turns: asyncio.Queue[Batch] = asyncio.Queue(TURNS_MAX)
         self._logger = structlog.get_logger(core=type(core).__name__)
 
@@ -179,17 +177,19 @@ class Replica(Generic[S]):
 
     async def _carry_out(self, actions: Sequence[Action]) -> bool:
         """Whether everything that was to be done is done or under way."""
-        fresh = [(key, action) for action in actions if (key := _key(action)) not in self._carried_out]
+        keyed = [(_key(action), action) for action in actions]
+        self._carried_out &= {*(key for key, _ in keyed), *self._effects.values()}  # an effect under way is not begun a second time
+        fresh = [(key, action) for key, action in keyed if key not in self._carried_out]
         succeeded = True
         for begin in range(0, len(fresh), STATED_AT_ONCE_MAX):
             some = fresh[begin : begin + STATED_AT_ONCE_MAX]
             outcomes = await asyncio.gather(*(self._act(action) for _, action in some), return_exceptions=True)
             for (key, _), outcome in zip(some, outcomes, strict=True):
                 if outcome is None:
-                    self._remember(key)
+                    self._carried_out.add(key)
                 elif isinstance(outcome, Unreadable | Corrupt):
                     self._logger.error("can never be carried out", action=str(key), error=str(outcome))
-                    self._remember(key)
+                    self._carried_out.add(key)
                 elif isinstance(outcome, BusError):
                     self._logger.warning("not carried out, will try again", action=str(key), error=str(outcome))
                     succeeded = False
@@ -213,7 +213,7 @@ class Replica(Generic[S]):
             case Perform(key, effect):
                 assert self.perform is not None, f"{type(self.core).__name__} has effects, but its replica cannot perform any"
                 task = asyncio.create_task(self._perform(effect), name=str(key))
-                self._effects.add(task)
+                self._effects[task] = _key(action)
                 task.add_done_callback(self.wake)
 
     async def _perform(self, effect: object) -> None:
@@ -227,13 +227,8 @@ class Replica(Generic[S]):
 
     def _raise_failed_effects(self) -> None:
         for task in [task for task in self._effects if task.done()]:
-            self._effects.discard(task)
+            del self._effects[task]
             task.result()
-
-    def _remember(self, key: Hashable) -> None:
-        self._carried_out[key] = None
-        while len(self._carried_out) > REMEMBERED_MAX:
-            del self._carried_out[next(iter(self._carried_out))]
 
 
 def _key(action: Action) -> Hashable:

@@ -17,6 +17,7 @@ from fedplane.schemas.facts import (
     Expired,
     Failed,
     Invited,
+    Measured,
     Opened,
     Rejected,
     RoundFailed,
@@ -84,6 +85,22 @@ def test_a_closed_round_offers_its_shards_and_their_result_is_the_model() -> Non
     assert [piece.bytes for piece in aggregated.model.shards] == [80, 80, 40]
 
 
+def test_a_strategy_that_compares_has_every_shard_measured_before_any_is_folded() -> None:
+    story = Story(spec={"strategy": {"name": "krum"}})
+    story.initialize()
+    story.tell(*(contributed(1, cluster) for cluster in "abc"))
+    story.obey()
+
+    def offered(*measured: int) -> list[str]:
+        for shard in measured:
+            story.tell(Measured(run=RUN, round=1, shard=shard, at=NOW, members=tuple("abc"), products=(1, 0, 0, 1, 0, 1)))
+        return [action.subject for action in story.due() if isinstance(action, Offer)]
+
+    assert offered() == [work_on("measure", RUN, 1, shard) for shard in range(3)]
+    assert offered(2, 0) == [work_on("measure", RUN, 1, 1)]
+    assert offered(1) == [work_on("fold", RUN, 1, shard) for shard in range(3)]
+
+
 def test_training_invites_all_participants_with_the_model_and_what_the_app_told() -> None:
     story = Story(spec={"server": {"rounds": 1, "minAvailableClients": 2}, "config": {"epochs": 2}})
     story.initialize()
@@ -147,6 +164,18 @@ def test_a_round_with_too_few_answers_fails_says_who_is_missing_and_is_tried_aga
     assert (opened.round, opened.training_round, opened.task) == (2, 1, Task.TRAIN)
 
 
+def test_of_many_who_did_not_answer_a_failure_names_the_first_ten_and_counts_the_others() -> None:
+    clusters = tuple("abcdefghijkl")
+    story = Story(clusters=clusters)
+    story.initialize()
+    story.tell(*(declined(1, cluster) for cluster in clusters))
+    _, failed, *_ = story.obey()
+
+    assert isinstance(failed, RoundFailed)
+    excuses = "".join(f"; {cluster} declined (app-raised): it raised" for cluster in clusters[:10])
+    assert failed.message == f"0 of 12 clusters answered, 2 are needed{excuses}; and 2 more"
+
+
 def test_a_run_fails_when_its_attempts_are_used_up() -> None:
     story = Story(spec={"rounds": {"attempts": 2}, "server": {"minAvailableClients": 2, "rounds": 1}})
     story.initialize()
@@ -181,7 +210,7 @@ def test_an_evaluation_that_fails_does_not_stop_the_run() -> None:
     assert [type(fact) for fact in story.obey()] == [Closed, RoundFailed, Completed]
 
 
-def test_a_cluster_whose_bytes_were_unusable_is_not_asked_again() -> None:
+def test_a_cluster_whose_bytes_were_unusable_is_not_asked_when_the_round_is_tried_again() -> None:
     story = Story()
     story.initialize()
     story.tell(*(contributed(1, cluster) for cluster in "abc"))

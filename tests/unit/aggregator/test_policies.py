@@ -118,6 +118,10 @@ def test_without_a_number_everyone_is_asked_and_one_initializes() -> None:
     ]  # fmt: skip
 
 
+def test_more_that_are_at_work_than_a_sample_has_places_leave_none_for_others() -> None:
+    assert policies.choose(Task.TRAIN, RoundPolicy(invite=2), TEN, RUN, 1, 0, busy="abc") == ("a", "b", "c")
+
+
 def test_who_is_left_out_and_why() -> None:
     assert policies.left_out("dcba", frozenset("ab"), {"a": 1, "b": 3, "c": 3, "d": 2}) == {
         "a": "faulty in an earlier attempt",

@@ -34,7 +34,7 @@ def random_updates(members: int, elements: int = 20, seed: int = 0) -> np.ndarra
 
 
 def krum_scores(updates: np.ndarray, byzantine: int) -> list[float]:
-    """Section 4 of Blanchard et al., member by member."""
+    """As Blanchard et al. define them, member by member."""
     neighbours = len(updates) - byzantine - 2
     return [
         sum(sorted(float(np.sum((one - other) ** 2)) for at, other in enumerate(updates) if at != index)[:neighbours])

@@ -36,6 +36,8 @@ async def test_a_process_that_waits_for_its_bus_is_live_and_not_ready() -> None:
         health.is_ready = lambda: True
         connected = {path: await status_of(port, path) for path in ("/live", "/ready")}
 
+    with pytest.raises(ConnectionRefusedError):
+        await ask(port, "GET /live")
     assert waiting == {"/live": 200, "/ready": 503, "/metrics": 404}
     assert connected == {"/live": 200, "/ready": 200}
 

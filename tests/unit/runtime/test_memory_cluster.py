@@ -29,7 +29,8 @@ async def test_while_the_server_is_away_nothing_can_be_done_and_afterwards_every
     assert await cluster.get(CONFIG_MAP, "a", "here") is not None
 
 
-async def test_a_watcher_that_is_too_far_behind_lists_anew_and_says_what_is_gone() -> None:
+@pytest.mark.parametrize(("more", "compacted"), [(HISTORY_MAX, False), (0, True)], ids=["too much has happened", "compacted"])
+async def test_a_watcher_that_is_too_far_behind_lists_anew_and_says_what_is_gone(more: int, compacted: bool) -> None:
     cluster = MemoryCluster()
     for name in ("a", "b"):
         await cluster.create(CONFIG_MAP, settings(name))
@@ -37,10 +38,11 @@ async def test_a_watcher_that_is_too_far_behind_lists_anew_and_says_what_is_gone
     assert [(await anext(watch)).type.value for _ in range(3)] == ["ADDED", "ADDED", "SYNCED"]
 
     await cluster.delete(CONFIG_MAP, "a", "here")
-    for number in range(HISTORY_MAX):
+    for number in range(more):
         await cluster.create(FEDERATED_LEARNING, settings(f"run-{number}"))
     await cluster.create(CONFIG_MAP, settings("c"))
-    cluster.compact()
+    if compacted:
+        cluster.compact()
 
     heard = [await anext(watch) for _ in range(3)]
     assert [(change.type.value, change.object.get("metadata", {}).get("name")) for change in heard] == [
@@ -66,8 +68,9 @@ async def test_what_is_handed_out_is_a_copy_and_the_clock_is_the_simulations() -
     made = await cluster.create(CONFIG_MAP, settings("a"))
     made["metadata"]["name"] = "changed"
 
-    held = await cluster.get(CONFIG_MAP, "a", "here")
-
-    assert held is not None
-    assert held["metadata"]["creationTimestamp"] == "2026-01-01T00:00:00Z"
+    for _ in range(2):
+        held = await cluster.get(CONFIG_MAP, "a", "here")
+        assert held is not None
+        assert (held["metadata"]["name"], held["metadata"]["creationTimestamp"]) == ("a", "2026-01-01T00:00:00Z")
+        held["metadata"]["name"] = "changed"
     assert [body["metadata"]["name"] for body in await cluster.all(CONFIG_MAP)] == ["a"]

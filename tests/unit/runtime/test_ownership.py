@@ -40,6 +40,14 @@ def test_what_is_left_out_goes_with_the_objects_that_only_held_it() -> None:
     assert applied({"a": {"b": {"c": 1}}, "d": 2, "e": 3}, owners, "me", {"d": 2}) == ({"d": 2, "e": 3}, {"me": frozenset({("d",)})})
 
 
+def test_whoever_applies_a_different_value_takes_the_field_from_its_holder() -> None:
+    owners = {"me": frozenset({("a",), ("b",)})}
+
+    after = applied({"a": 1, "b": 2}, owners, "you", {"a": 9, "b": 2})
+
+    assert after == ({"a": 9, "b": 2}, {"me": frozenset({("b",)}), "you": frozenset({("a",), ("b",)})})
+
+
 def test_whoever_changes_a_field_holds_it_alone() -> None:
     owners = {"me": frozenset({("a",), ("b",), ("c",)})}
 

@@ -11,7 +11,7 @@ from fedplane.runtime.errors import Unreachable
 from fedplane.runtime.memory import MemoryBus
 from fedplane.runtime.nats.connection import door
 from fedplane.runtime.ports import Recorded
-from fedplane.runtime.replica import Action, Replica, State
+from fedplane.runtime.replica import Action, Perform, Replica, State
 from fedplane.schemas.envelope import FACT_BYTES_MAX
 from fedplane.schemas.facts import Failed, all_facts_of
 
@@ -47,6 +47,74 @@ async def test_a_fact_that_can_never_be_stated_keeps_no_other_from_being_stated(
     assert not running.done()
     assert [record.fact for record in bus.log.records] == [failed("b-1", "no")]
     running.cancel()
+
+
+class Wants:
+    """A core that wants what it is told to want."""
+
+    patterns = ((all_facts_of(),),)
+    tick_seconds = None
+    wanted: Sequence[Action] = ()
+
+    def initial(self) -> None:
+        return None
+
+    def evolve(self, state: None, record: Recorded) -> None:
+        return None
+
+    def decide(self, state: None, now: datetime) -> Sequence[Action]:
+        return self.wanted
+
+
+async def test_what_is_decided_all_the_time_is_done_once_and_what_is_decided_anew_is_done_again() -> None:
+    bus, core, done, end = MemoryBus(), Wants(), [], asyncio.Event()
+
+    async def perform(effect: object) -> None:
+        done.append(effect)
+        if effect == "long":
+            await end.wait()
+
+    replica = Replica(core, bus.log, perform=perform)
+    running = asyncio.create_task(replica.run())
+
+    async def turn(*effects: str) -> list[object]:
+        core.wanted = [Perform(effect, effect) for effect in effects]
+        for _ in range(3):
+            replica.wake()
+            await asyncio.sleep(0.005)
+        begun = list(done)
+        done.clear()
+        return begun
+
+    assert await turn("short", "long") == ["short", "long"]
+    assert await turn("short", "long") == []
+    assert await turn() == []
+    assert await turn("short", "long") == ["short"], "the long one is still under way"
+    end.set()
+    assert await turn() == []
+    assert await turn("long") == ["long"]
+    running.cancel()
+
+
+async def test_a_run_whose_id_is_used_again_when_its_facts_are_forgotten_is_carried_out_like_the_first() -> None:
+    bus, core, fact = MemoryBus(), Wants(), failed("a-1", "no")
+    replica = Replica(core, bus.log)
+    running = asyncio.create_task(replica.run())
+
+    async def told(*actions: Action) -> list[object]:
+        core.wanted = actions
+        for _ in range(3):
+            replica.wake()
+            await asyncio.sleep(0.005)
+        return [record.fact for record in bus.log.records]
+
+    first = await told(State(fact))
+    await bus.log.purge(all_facts_of("a-1"))
+    forgotten = await told()
+    again = await told(State(fact))
+    running.cancel()
+
+    assert (first, forgotten, again) == ([fact], [], [fact])
 
 
 @pytest.mark.parametrize("ending", [None, nats.errors.ConnectionClosedError()], ids=["forgotten", "taken for an error"])

@@ -106,6 +106,23 @@ async def test_after_the_purge_only_the_last_fact_is_left_and_after_all_nothing(
     assert (len(bus.log.records), len(bus.bulk.chunks)) == (1, 1), "the other run is whole"
 
 
+async def test_no_timer_of_an_archived_run_states_anything_any_more() -> None:
+    bus = MemoryBus()
+    await ended(bus)
+    late = FACT[facts.Expired].model_copy(update={"round": 9})
+    others = late.model_copy(update={"run": "other-1"})
+    for fact in (late, others):
+        await bus.timers.remind(fact, datetime.now(UTC))
+    await do(bus, Archive(RUN), Purge(RUN, 19))
+    keeping = asyncio.create_task(bus.timers.keep())
+    async with asyncio.timeout(5):
+        while await bus.log.read(others.subject) is None:
+            await asyncio.sleep(0.001)
+    keeping.cancel()
+
+    assert await bus.log.read(late.subject) is None
+
+
 async def test_who_comes_late_to_forget_a_run_leaves_alone_whoever_has_its_id_now() -> None:
     bus = MemoryBus()
     await ended(bus)

@@ -32,6 +32,12 @@ def test_a_whole_run_is_told_by_one_event_of_each_reason() -> None:
     ]
 
 
+def test_an_answer_that_was_refused_is_no_contribution() -> None:
+    first = S.whole()[: S.whole().index(S.aggregated(7, 1, 1, loss=0.5)) + 1]
+
+    assert told(*first)["RoundAggregated"].message == "Training round 1 of 2: 1 of 2 clusters contributed."
+
+
 def test_a_run_that_waits_says_for_whom() -> None:
     message = "1 of 2 clusters fit. hospital-c does not advertise the claim mnist.client-data"
 

@@ -69,12 +69,20 @@ def test_a_run_that_died_between_archive_and_purge_is_forgotten_like_the_others(
     assert due(state, NOON + MONTH) == [Purge(RUN, 3), Forget(RUN)]
 
 
-def test_what_comes_after_the_archive_changes_nothing() -> None:
+def test_what_sleepers_say_after_the_archive_changes_nothing() -> None:
     state = told(said(facts.Submitted), said(facts.Completed), said(facts.Archived))
-    late = [said(kind, at=NOON + WEEK) for kind in (facts.Submitted, facts.Cancelled, facts.Archived, facts.Advertised)]
+    late = [said(kind, at=NOON + WEEK) for kind in (facts.Cancelled, facts.Archived, facts.Advertised)]
 
     for fact in late:
         assert CORE.evolve(state, Recorded(fact, 50)) == state
+
+
+def test_a_run_that_was_forgotten_may_be_submitted_again_and_is_archived_like_any_other() -> None:
+    again = [said(facts.Submitted, at=NOON + 2 * MONTH), said(facts.Completed, at=NOON + 2 * MONTH)]
+    state = told(said(facts.Submitted), said(facts.Completed), said(facts.Archived), *again)
+
+    assert due(state, NOON + 2 * MONTH) == []
+    assert due(state, NOON + 2 * MONTH + WEEK) == [Archive(RUN)]
 
 
 def test_only_the_first_end_counts() -> None:

@@ -55,6 +55,12 @@ class NatsTimers:
                 logger.debug("keeping the timers again", why=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
+    async def purge(self, pattern: str) -> None:
+        """See `Timers.purge`."""
+        with door(f"forget the timers of {pattern}"):
+            for stage in ("timer", "due"):
+                await self._jetstream.purge_stream(TIMERS, subject=f"{stage}.{pattern}")
+
     async def _keep_while_connected(self) -> None:
         with door("keep the timers"):
             subscription = await self._jetstream.pull_subscribe_bind(consumer=TIMERS_CONSUMER, stream=TIMERS)

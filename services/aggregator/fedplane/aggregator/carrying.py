@@ -75,7 +75,7 @@ def staleness(member: Contributed, question: Opened, known: Mapping[str, Outstan
 def discount(staleness: int) -> float:
     """By what an update's weight is multiplied that is so many training rounds late: (1 + staleness) ^ -1/2.
 
-    Nguyen et al. 2022 (https://arxiv.org/abs/2106.06639), section 5, for FedBuff; by a root, since a power may differ between machines.
+    Nguyen et al. 2022 (https://arxiv.org/abs/2106.06639) do so in FedBuff. By a root, since a power may differ between machines.
     """
     return 1.0 / math.sqrt(1.0 + staleness)
 

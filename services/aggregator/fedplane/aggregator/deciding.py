@@ -16,7 +16,13 @@ from fedplane.schemas.models import Chosen, Configuration, Model, Task, model_di
 from fedplane.schemas.resources import APP_ANNOTATION, FederatedLearning, StrategySpec
 from fedplane.schemas.subjects import work_on
 
-__all__ = ["about_round", "close_cancelled", "shard_work"]
+__all__ = ["EXCUSE_CHARACTERS_MAX", "about_round", "close_cancelled", "shard_work"]
+
+EXCUSES_MAX = 10
+"""A failure's message is for a person; who wants all of a thousand clusters reads the round's facts."""
+
+EXCUSE_CHARACTERS_MAX = 500
+"""A cluster may decline with half a megabyte of text, and two of those would not fit the fact that says why the round failed."""
 
 
 def about_round(
@@ -142,11 +148,3 @@ def _excuses(state: Round) -> str:
     return "".join(f"; {excuse[:EXCUSE_CHARACTERS_MAX]}" for excuse in said[:EXCUSES_MAX]) + (
         f"; and {len(said) - EXCUSES_MAX} more" if len(said) > EXCUSES_MAX else ""
     )
-
-
-EXCUSES_MAX = 10
-EXCUSE_CHARACTERS_MAX = 500
-"""A failure's message is for a person; who wants all of a thousand clusters reads the round's facts.
-
-A cluster may decline with half a megabyte of text, and two of those would not fit the fact that says why the round failed.
-"""

@@ -13,7 +13,7 @@ from fedplane.runtime.ports import Bulk
 from fedplane.schemas.digests import Hashing
 from fedplane.schemas.models import Piece
 
-__all__ = ["MEMBERS_AT_ONCE", "WINDOW_CHUNKS", "SideBySide", "whole"]
+__all__ = ["MEMBERS_AT_ONCE", "WINDOW_CHUNKS", "Damaged", "SideBySide", "whole"]
 
 WINDOW_CHUNKS = 13
 """Chunks on their way, waiting or being folded: 13 MB, enough for about 200 MB/s at a round trip of 50 ms.

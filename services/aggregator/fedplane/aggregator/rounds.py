@@ -38,7 +38,6 @@ from fedplane.schemas.subjects import update_piece
 
 __all__ = ["SHARDS_MAX", "TRANSITIONS", "Phase", "Round", "evolve", "opened", "unacceptable", "weighted_mean"]
 
-
 SHARDS_MAX = 2_000
 """Each takes about 200 bytes in `contributed`, `aggregated` and every invitation, and a fact has room for 900 kB.
 At 16 MB a shard, that is a model of 32 GB.
@@ -218,7 +217,7 @@ def _miscut(question: Opened, answer: Contributed) -> str | None:
 def weighted_mean(answers: tuple[Contributed | Evaluated, ...]) -> Metrics:
     """Each metric's mean over those who reported it, weighted by their examples.
 
-    McMahan et al. 2017, section 2: the federated objective is the mean over examples, not over clusters.
+    What is minimized is a mean over examples, not over clusters (McMahan et al. 2017, https://arxiv.org/abs/1602.05629).
     A mean that is too large for a number is left out. So are names beyond the bound, since clusters may measure different things.
     """
     names = sorted({name for answer in answers for name in answer.metrics})

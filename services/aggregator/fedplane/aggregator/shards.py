@@ -49,16 +49,15 @@ DTYPES: dict[str, np.dtype[Any]] = {
 """numpy's dtypes by safetensors' names; the format is little-endian."""
 
 FLOATS = ("F64", "F32", "F16", "BF16")
+"""What is trained: norms, products and server optimizers are about these alone."""
 
 BLOCK_ELEMENTS = 8_192
 """Differences of thirty members, as float64, then take 2 MB: a processor's cache holds them until they are multiplied."""
-
 
 PART_ELEMENTS = 65_536
 """What one job folds: a quarter of a chunk of float32, so that a few threads have something to do.
 Its sums take 512 KiB, and stay in a second-level cache. Shorter parts are read more slowly: with half of that a fold took a tenth longer.
 """
-
 
 ROOM_BYTES_MAX = 1_000_000_000
 """What an order statistic may take for the members' chunks: half of the memory that our manifests give an aggregator.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fedplane.aggregator.compiling import compiled
 
-__all__ = ["UPDATES_PER_PASS_MAX", "accumulate", "divide", "is_finite", "mean", "merge", "zero"]
+__all__ = ["accumulate", "divide", "is_finite", "mean", "merge", "zero"]
 
 Vector = NDArray[np.float64]
 Updates = Sequence[NDArray[Any]]
@@ -30,8 +30,6 @@ UPDATES_PER_PASS = (8, 4, 2, 1)
 """How many updates one pass adds; numba compiles a kernel for each of these numbers when it is first needed, in a quarter of a second.
 More than eight streams at a time gain nothing: with four a pass over 8 updates takes 12 ms where it takes 11 with eight, and 18 with one.
 """
-
-UPDATES_PER_PASS_MAX = UPDATES_PER_PASS[0]
 
 BLOCK_ELEMENTS = 16_384
 """For numpy: a block of float64 takes 128 KiB, so it stays in the second-level cache while it is converted, scaled and added."""

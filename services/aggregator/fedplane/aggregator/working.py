@@ -39,6 +39,7 @@ DELIVERIES_MAX = 6
 """A task that was given out so often ends its round: the bus fails it each time, or it kills whoever takes it."""
 
 RETRY_SECONDS = 1.0
+"""How long to wait when the bus failed, or with a task that the log says nothing of yet: a server needs about that to restart."""
 
 
 class Working:

@@ -81,6 +81,7 @@ class Archiving:
             case Archive(run):
                 await self._archive(run)
             case Purge(run, before):
+                await self._bus.timers.purge(all_facts_of(run))  # or one that comes due later would state what nobody removes
                 await self._bus.log.purge(all_facts_of(run), before)
                 self._logger.info("purged the facts of an archived run", run=run)
             case Forget(run):

@@ -94,8 +94,8 @@ class Retention:
             return state
         held = state.get(fact.run)
         match fact:
-            case Submitted() if held is None:
-                return {**state, fact.run: Held()}
+            case Submitted() if held is None or held.archived_at is not None:
+                return {**state, fact.run: Held()}  # after `archived` only when that was removed, and the id is free again
             case Completed() | Failed() | Cancelled() if held is not None and held.ended_at is None and held.archived_at is None:
                 return {**state, fact.run: Held(ended_at=fact.at)}
             case Archived() if held is None or held.archived_at is None:

@@ -30,7 +30,6 @@ __all__ = [
 Vector = NDArray[np.float64]
 """Float64; one-dimensional unless said otherwise."""
 
-
 MEMBERS_COMPARED_MAX = 256
 """A fact has 900 kB for the members' products, N(N+1)/2 numbers of up to 25 characters, and their names: 256 members take up to 840 kB."""
 

@@ -1,7 +1,7 @@
 """Federated averaging: the mean of the updates, weighted by their numbers of examples.
 
 It has no hyper-parameters on the server.
-Source: McMahan, Moore, Ramage, Hampson and Agüera y Arcas 2017, algorithm 1,
+Source: McMahan, Moore, Ramage, Hampson and Agüera y Arcas 2017,
 "Communication-Efficient Learning of Deep Networks from Decentralized Data" (https://arxiv.org/abs/1602.05629).
 """
 

@@ -8,8 +8,8 @@ Without them everyone is waited for and nothing is stale, and with a learning ra
 The numbers of examples do not count: who sends often counts often.
 Each change is divided by K and not by the sum of the factors, so a buffer of stale changes makes a smaller step, as in the paper.
 
-Source: Nguyen, Malik, Zhan, Yousefpour, Rabbat, Malek and Huba, "Federated Learning with Buffered Asynchronous Aggregation", 2022,
-algorithm 1 and section 5 (https://arxiv.org/abs/2106.06639).
+Source: Nguyen, Malik, Zhan, Yousefpour, Rabbat, Malek and Huba, "Federated Learning with Buffered Asynchronous Aggregation", 2022
+(https://arxiv.org/abs/2106.06639).
 """
 
 from collections.abc import Mapping

@@ -26,7 +26,7 @@ from fedplane.aggregator.strategies.algebra import (
     settle,
 )
 
-__all__ = ["BYZANTINE", "insist_on_enough", "krum", "scores"]
+__all__ = ["BYZANTINE", "insist_on_enough", "krum", "mean_of_best", "scores"]
 
 BYZANTINE = Parameter(0, low=0, high=(MEMBERS_COMPARED_MAX - 3) // 2, whole=True)
 PARAMETERS = {"byzantine": BYZANTINE}
@@ -39,12 +39,16 @@ def krum(parameters: Mapping[str, float]) -> Strategy:
     byzantine = int(settle("krum", parameters, PARAMETERS)["byzantine"])
 
     def weigh(cohort: Cohort) -> Coefficients:
-        members = len(cohort.members)
-        insist_on_enough("krum", members, byzantine, 2 * byzantine + 3)
-        chosen = int(np.argmin(scores(distances(cohort.compared), byzantine)))
-        return Coefficients(tuple(float(index == chosen) for index in range(members)), 1.0)
+        insist_on_enough("krum", len(cohort.members), byzantine, 2 * byzantine + 3)
+        return mean_of_best(cohort, byzantine, 1)
 
     return Strategy(weigh, compares=True)
+
+
+def mean_of_best(cohort: Cohort, byzantine: int, keep: int) -> Coefficients:
+    """The plain mean of so many members with the smallest scores."""
+    best = set(np.argsort(scores(distances(cohort.compared), byzantine), kind="stable")[:keep].tolist())
+    return Coefficients(tuple(float(index in best) for index in range(len(cohort.members))), keep)
 
 
 def scores(squared: Vector, byzantine: int) -> Vector:

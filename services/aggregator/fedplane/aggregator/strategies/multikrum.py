@@ -11,19 +11,8 @@ Source: Blanchard, El Mhamdi, Guerraoui and Stainer 2017,
 
 from collections.abc import Mapping
 
-import numpy as np
-
-from fedplane.aggregator.strategies.algebra import (
-    MEMBERS_COMPARED_MAX,
-    CannotFold,
-    Coefficients,
-    Cohort,
-    Parameter,
-    Strategy,
-    distances,
-    settle,
-)
-from fedplane.aggregator.strategies.krum import BYZANTINE, insist_on_enough, scores
+from fedplane.aggregator.strategies.algebra import MEMBERS_COMPARED_MAX, CannotFold, Coefficients, Cohort, Parameter, Strategy, settle
+from fedplane.aggregator.strategies.krum import BYZANTINE, insist_on_enough, mean_of_best
 
 __all__ = ["multikrum"]
 
@@ -44,7 +33,6 @@ def multikrum(parameters: Mapping[str, float]) -> Strategy:
             raise CannotFold(
                 f"multikrum cannot keep {keep} of {members} members when {byzantine} may be faulty; keep at most {members - byzantine}"
             )
-        chosen = set(np.argsort(scores(distances(cohort.compared), byzantine), kind="stable")[:keep].tolist())
-        return Coefficients(tuple(float(index in chosen) for index in range(members)), keep)
+        return mean_of_best(cohort, byzantine, keep)
 
     return Strategy(weigh, compares=True)

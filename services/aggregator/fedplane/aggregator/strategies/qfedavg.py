@@ -33,7 +33,7 @@ clientLearningRate must be the app's own, which only the app knows, so 0.1 is a 
 
 LOSSES = ("loss", "train-loss", "train_loss")
 LOSS_MIN = 1e-10
-"""Is added to each loss, as Flower does: a loss of 0 to the power of q - 1 would be infinite."""
+"""Is added to each loss, as the authors' code and Flower do: a loss of 0 to the power of q - 1 would be infinite."""
 
 
 def qfedavg(parameters: Mapping[str, float]) -> Strategy:

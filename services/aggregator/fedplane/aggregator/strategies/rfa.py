@@ -21,7 +21,7 @@ __all__ = ["rfa"]
 PARAMETERS = {"iterations": Parameter(3, low=1, high=1000, whole=True), "nu": Parameter(1e-6, low=1e-12, high=1e6)}
 """Few means suffice, and each costs the authors a round of communication: their own code takes two to five. Here they cost nothing:
 an update a thousand times as large as the others needs about ten to lose all its weight.
-nu keeps a member that v coincides with from dividing by zero; the value is that of the authors' code."""
+nu keeps a member that v coincides with from dividing by zero; the value is that of the authors' code for TensorFlow Federated."""
 
 
 def rfa(parameters: Mapping[str, float]) -> Strategy:

@@ -7,7 +7,7 @@ With N clusters in the run, of which those in S contribute to a round, x the mod
     the server:    x = x + eta * mean over S of (y[i] - x)
                    c = c + |S| / N * mean over S of (c[i]' - c[i])
 
-Source: Karimireddy, Kale, Mohri, Reddi, Stich and Suresh 2020, algorithm 1, option II,
+Source: Karimireddy, Kale, Mohri, Reddi, Stich and Suresh 2020, with the second of its two options for c[i],
 "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning" (https://arxiv.org/abs/1910.06378).
 Means are over clusters, not examples, as in the paper.
 
