@@ -48,7 +48,7 @@ def test_the_demo_learns_real_digits_and_says_what_happened(finished) -> None:
     assert summary["refused"] == {
         "dublin": {
             "reason": "data",
-            "message": "does not advertise the claim mnist.client-data; its value has to say where the data is",
+            "message": "does not advertise the claim mnist.client-data; its value says where data is; spec.data.claim may name another",
         }
     }
     assert summary["accuracy"] >= 0.93

@@ -53,6 +53,8 @@ def read(path: Path) -> tuple[Cluster, ...]:
     """The clusters of a file, their claims as written. Raises BadInput when there is no such file or an entry is wrong."""
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise BadInput(f"cannot read the clusters file {path}: there is no such file") from error
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"cannot read the clusters file {path}: {error}") from error
     return parse(text, str(path))

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from fedplane.cli import display, lines, manifest, requests, runs, starting, watching
 from fedplane.cli.checkpoints import checkpoint
-from fedplane.cli.connection import StateOption, UrlOption, call
+from fedplane.cli.connection import StateOption, UrlOption, call, same
 from fedplane.cli.directory import DEFAULT
 from fedplane.cli.download import save, size
 from fedplane.cli.keeping import Outcome
@@ -49,6 +49,7 @@ class Output(StrEnum):
 
 
 def submit(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A YAML file with one FederatedLearning; kubectl takes it, too.")],
     source: Annotated[
         str, typer.Option("--from", metavar="MODEL", help="Start from this model: an ended RUN, RUN@N, or a file, folder or s3:// address.")
@@ -79,7 +80,7 @@ def submit(
             typer.echo(f"the scheduler has said nothing for {FIRST_WORD_SECONDS:g} s; the run is on the log and waits for it", err=True)
         if isinstance(word, Failed):
             raise typer.Exit(EXIT_RUN_FAILED)
-        typer.echo(f"`fedplane watch {run}` follows it", err=True)
+        typer.echo(f"`{same(context, f'watch {run}')}` follows it", err=True)
 
     call(url, state, body)
 
@@ -227,7 +228,8 @@ def model(
         with _progress() as bar:
             task = bar.add_task(output.name, total=size(wanted))
             await save(bus.bulk, wanted, output, lambda more: bar.advance(task, more))
-        typer.echo(f"{output}: {size(wanted)} bytes, the model of round {wanted.round} of {found}", err=True)
+        which = "the model" if training_round is None else f"the model of training round {training_round}"
+        typer.echo(f"{output}: {size(wanted)} bytes, {which} of {found}", err=True)
 
     call(url, state, body)
 
@@ -263,6 +265,8 @@ def keep(
         end = await runs.end_of(bus, found)
         if end is None:
             raise BadInput(f"{found} goes on; its model can be kept when it has ended")
+        if training_round is not None:
+            await checkpoint(bus, found, training_round)  # or the person is told which models are stored
         async with aclosing(runs.facts_of(bus, found, since_start=True)) as facts:
             wanted, origin = manifest.origin([record.fact async for record in facts], training_round)
         with _progress() as bar:
@@ -281,7 +285,8 @@ def keep(
 
 def _progress() -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    return Progress(*columns, console=display.console(stderr=True), transient=True)
+    console = display.console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 async def _model_of(bus: Bus, run: str, latest: bool) -> Model:
@@ -289,7 +294,7 @@ async def _model_of(bus: Bus, run: str, latest: bool) -> Model:
     if view.model is None:
         raise BadInput(f"{view.run} is {view.phase} and has no model yet: no round has been aggregated")
     if view.phase is not Phase.COMPLETED and not latest:
-        raise BadInput(f"{view.run} is {view.phase}; --latest takes the model of its last round ({view.model.round})")
+        raise BadInput(f"{view.run} is {view.phase}; --latest takes the model that it has by now")
     return view.model
 
 

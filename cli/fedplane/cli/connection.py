@@ -4,6 +4,7 @@ The address comes from `--url` or its environment variable, else from what a run
 """
 
 import asyncio
+import shlex
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -15,7 +16,7 @@ from fedplane.runtime.errors import Unreachable
 from fedplane.runtime.nats import Patience, open_bus
 from fedplane.runtime.ports import Bus
 
-__all__ = ["StateOption", "UrlOption", "address", "call"]
+__all__ = ["StateOption", "UrlOption", "address", "call", "same"]
 
 T = TypeVar("T")
 
@@ -43,6 +44,13 @@ def address(url: str | None, state: Path) -> str:
     if record is None:
         raise Unreachable(f"no federation is up in {directory.path}")
     return record.nats_url
+
+
+def same(context: typer.Context, words: str) -> str:
+    """What a person types to have `fedplane WORDS` mean the federation that this command was given; variables hold on by themselves."""
+    sources = {name: context.get_parameter_source(name) for name in ("url", "state")}
+    told = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    return " ".join(["fedplane", words, *(f"--{name} {shlex.quote(str(context.params[name]))}" for name in told)])
 
 
 def call(url: str | None, state: Path, body: Callable[[Bus], Awaitable[T]]) -> T:

@@ -41,6 +41,9 @@ ACCURACY_BAR = 0.93
 PROGRAM_SECONDS = 120.0
 """How long the example's own programs may take; they need seconds."""
 
+ADVERTISED_SECONDS = 30.0
+"""How long the clusters may take to say what they have: a collaborator starts in a second, and in ten on a machine that does much else."""
+
 STORE_BYTES = 1_000_000_000
 """The example moves a few hundred kilobytes a round; a laptop's nearly full disk is no reason not to try us."""
 
@@ -104,7 +107,7 @@ async def _demonstrate(example: Path, python: Path, state: Path) -> Outcome:
         federation(state, clusters=example / "clusters.yaml", port=0, store_bytes=STORE_BYTES) as up,
         open_bus(up.nats_url, name="demo", source="/fedplane/demo") as bus,
     ):
-        await _until_advertised(bus, len(up.clusters))
+        await _until_advertised(bus, {cluster.name for cluster in up.clusters}, state)
         screen.print("3  Submitting federatedlearning.yaml and watching", style="bold")
         run, _ = await runs.submit(bus, requests.read(example / "federatedlearning.yaml"), datetime.now(UTC))
         view = await watch(bus, run, transient=True)
@@ -114,13 +117,17 @@ async def _demonstrate(example: Path, python: Path, state: Path) -> Outcome:
     return Outcome(view, judgement, state, example, Path.cwd(), time.monotonic() - begun)
 
 
-async def _until_advertised(bus: Bus, wanted: int) -> None:
+async def _until_advertised(bus: Bus, silent: set[str], state: Path) -> None:
     """Wait until every cluster has spoken, so that the picture does not begin with clusters that are still starting."""
-    heard: set[str] = set()
-    async for batch in bus.log.tail([Advertised.pattern()]):
-        heard |= {record.fact.cluster for record in batch.records if isinstance(record.fact, Advertised)}
-        if len(heard) >= wanted:
-            return
+    try:
+        async with asyncio.timeout(ADVERTISED_SECONDS):
+            async for batch in bus.log.tail([Advertised.pattern()]):
+                silent = silent - {record.fact.cluster for record in batch.records if isinstance(record.fact, Advertised)}
+                if not silent:
+                    return
+    except TimeoutError as error:
+        said = f"{', '.join(sorted(silent))} did not say within {ADVERTISED_SECONDS:g} s what they have"
+        raise Unavailable(f"{said}; their collaborators' logs in {Directory.at(state).logs} tell why") from error
 
 
 async def _judge(example: Path, python: Path, state: Path) -> Judgement:

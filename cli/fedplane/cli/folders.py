@@ -32,6 +32,10 @@ BUCKETS = {"s3": "s3fs"}
 """The schemes of addresses that are buckets, and the library that fsspec needs for each."""
 
 
+_CREDENTIALS = "its server and keys are looked for where Amazon's tools do: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"
+"""What has to be set right is the first thing to look at when a bucket does not answer."""
+
+
 class Upload(Protocol):
     """A file that is being written, and not there yet."""
 
@@ -198,8 +202,8 @@ def _bucket_troubles(where: str, *, reading: bool = False) -> Iterator[None]:
         raise BadInput(f"{where} cannot be used: {error}; is there such a bucket?") from error
     except (BadInput, GeneratorExit):
         raise
-    except Exception as error:
-        raise Unavailable(f"{where} could not be read or written: {error}") from error
+    except Exception as error:  # see above
+        raise Unavailable(f"{where} could not be read or written: {error}; {_CREDENTIALS}") from error
 
 
 def _schemes() -> str:

@@ -55,7 +55,7 @@ async def keep(
             size += len(chunk)
             advanced(len(chunk))
         await asyncio.to_thread(upload.commit)
-    except BaseException:
+    except BaseException:  # Ctrl-C included: half a file is of use to nobody
         upload.discard()
         raise
     if await asyncio.to_thread(_hashed, folder, name) != hashing.digest:
@@ -98,6 +98,6 @@ def _write(folder: Folder, name: str, data: bytes) -> None:
     try:
         upload.write(data)
         upload.commit()
-    except BaseException:
+    except BaseException:  # as above
         upload.discard()
         raise

@@ -25,6 +25,9 @@ DETAILS: dict[type[facts.Fact], Callable[[Any], str]] = {
     facts.Waiting: lambda fact: fact.message,
     facts.Scheduled: lambda fact: ", ".join(chosen.cluster for chosen in fact.participants),
     facts.Started: lambda fact: f"{fact.strategy}, {fact.training_rounds} training rounds",
+    facts.Exposed: lambda fact: "; ".join(
+        [*(listener.address for listener in fact.listeners), *(f"{name}: {why}" for name, why in fact.pending.items())]
+    ),
     facts.Opened: lambda fact: f"{fact.task}, training round {fact.training_round}: {', '.join(fact.clusters)}",
     facts.Invited: lambda fact: f"{fact.task}, training round {fact.training_round}",
     facts.Contributed: lambda fact: (

@@ -59,6 +59,10 @@ def up(
 ) -> None:
     """Run a federation on this machine, until Ctrl-C or `fedplane down`.
 
+    FILE lists the clusters, each with a name, the claims that say where its data is, what is allocatable, and labels:
+
+    clusters: [{name: hospital-a, claims: {mnist.client-data: data/a}, allocatable: {cpu: 4, memory: 8Gi}, labels: {region: eu}}]
+
     Example: fedplane up --clusters clusters.yaml
     """
     directory = Directory.at(state)

@@ -42,7 +42,7 @@ COMMANDS = {
 
 ENDINGS: tuple[tuple[type[FedplaneError], int, str], ...] = (
     (BadInput, 2, ""),
-    (Unreachable, 3, "`fedplane up` starts a federation on this machine; --url or FEDPLANE_NATS_URL names another one"),
+    (Unreachable, 3, "`fedplane up` starts a federation on this machine; --state names another one's directory, --url its server"),
     (BusFull, 3, "nothing that was accepted is lost; free disk space on the server's machine, or raise its limits"),
     (Denied, 3, "ask whoever runs the server for permission"),
     (Corrupt, 3, "try again; if it stays, the bytes on the server are damaged, or gone with the round that made them"),

@@ -84,7 +84,7 @@ def origin(facts: Iterable[Fact], training_round: int | None) -> tuple[Model, Or
     if submitted is None or end is None:
         raise BadInput("the run goes on; its model can be kept when it has ended")
     if training_round is None and not isinstance(end, Completed):
-        raise BadInput("the run has not completed; name a training round to keep the model that there was after it")
+        raise BadInput("the run has not completed; name a training round with --round N, to keep the model that there was after it")
     wanted = end.model if training_round is None and isinstance(end, Completed) else None
     found = [fact for fact in made if fact.training_round == training_round or (wanted and fact.round == wanted.round)]
     if not found:

@@ -50,7 +50,7 @@ async def submit(bus: Bus, resource: FederatedLearning, source: str, now: dateti
     attempt = secrets.token_hex(8)
     try:
         model = await _of_file(bus.bulk, source, run, attempt)
-    except BaseException:
+    except BaseException:  # Ctrl-C included: nobody has asked for the run, so nobody will need what is stored
         await _forget(bus.bulk, run, attempt)
         raise
     try:

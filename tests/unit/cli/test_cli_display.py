@@ -212,6 +212,12 @@ def test_every_fact_has_a_line_that_begins_with_its_time_and_subject(fact: facts
     assert line.isprintable()
 
 
+def test_a_line_about_listeners_has_their_addresses_and_why_others_have_none() -> None:
+    line = lines.fact_line(Recorded(FACT[facts.Exposed], 1))
+
+    assert line.endswith("exposed.1  172.18.0.2:31531; listener-loadbalancer-4222: the load balancer has no address yet")
+
+
 def test_the_schedulers_first_word_names_every_cluster() -> None:
     assert list(lines.word_lines(WAITING)) == ["waiting: 1 of 2 clusters is eligible", f"  hospital-c {NO_DATA}"]
     assert list(lines.word_lines(SCHEDULED)) == ["scheduled on hospital-a, hospital-b", f"  hospital-c {NO_DATA}"]

@@ -1,10 +1,13 @@
 """What holds for every command: its help, where its federation is, and how a failure ends."""
 
 import inspect
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from fedplane.cli import commands, connection, main
 from fedplane.cli.directory import Directory, Record
@@ -45,3 +48,13 @@ def test_a_federation_is_where_the_url_says_else_where_up_recorded_it(tmp_path: 
     Directory.at(tmp_path).write_record(record)
     assert connection.address(None, tmp_path) == "nats://127.0.0.1:5000"
     assert connection.address("nats://elsewhere:4222", tmp_path) == "nats://elsewhere:4222"
+
+
+@pytest.mark.parametrize("told", ["", " --url nats://hub:4222", " --state 'my federation'", " --url nats://hub:4222 --state other"])
+def test_what_to_type_next_names_the_federation_as_this_command_was_told(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDPLANE_NATS_URL", "nats://from-a-variable:4222")
+    submit: Any = get_command(main.app).commands["submit"]  # type: ignore[attr-defined]  # a group has commands
+
+    context = submit.make_context("submit", ["mnist.yaml", *shlex.split(told)])
+
+    assert connection.same(context, "watch mnist-1") == f"fedplane watch mnist-1{told}"

@@ -1,0 +1,200 @@
+"""Pages are typed into a shell as they stand, in their order, by somebody who has made the environments and nothing else.
+
+One federation of the first example serves them all. What a page says of an outcome is compared with the outcome.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from machine_story import REPOSITORY, TINY_APP, app_python
+from moto.server import ThreadedMotoServer
+from page_story import blocks, filled_in, text, typed
+
+pytestmark = pytest.mark.app
+
+EXAMPLE = "examples/01-mnist/README.md"
+KEEP = "docs/how-to/keep-and-reuse-a-model.md"
+READ = "docs/how-to/read-the-log.md"
+TUNE = "docs/how-to/tune-rounds.md"
+TYPED_SECONDS = 240
+"""The longest of the commands, the one that watches a run, takes ten on a machine that does nothing else."""
+
+UP_SECONDS = 60
+"""What `fedplane up --detach` gives a start, too."""
+
+
+class Desk:
+    """A directory with the first example, a shell, and a federation that the example's page has brought up."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "01-mnist"
+        shutil.copytree(REPOSITORY / "examples/01-mnist", self.directory, ignore=shutil.ignore_patterns(".*", "data", "__pycache__"))
+        (self.directory / ".venv").symlink_to(REPOSITORY / "examples/01-mnist/.venv")
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("FEDPLANE_", "AWS_"))}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = own | {"PATH": path, "FEDPLANE_PYTHON": str(app_python())}
+        self.up: subprocess.Popen[str] | None = None
+
+    def type(self, command: str) -> str:
+        """What the command writes to standard output; it has to succeed."""
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=TYPED_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def begin(self, command: str) -> subprocess.Popen[str]:
+        """The command in another terminal."""
+        return subprocess.Popen(command.split(), cwd=self.directory, env=self.environment, stdout=subprocess.PIPE, text=True)
+
+    def bring_up(self, command: str) -> None:
+        self.up = self.begin(f"{command} --port 0")  # another test may have the port that everybody has by default
+        give_up = time.monotonic() + UP_SECONDS
+        while not self.recorded().get("ready"):
+            assert self.up.poll() is None and time.monotonic() < give_up, f"{command} is not ready"
+            time.sleep(0.1)
+
+    def recorded(self) -> dict[str, object]:
+        record = self.directory / ".fedplane/up.json"
+        return dict(json.loads(record.read_text())) if record.exists() else {}
+
+    def run(self, name: str) -> str:
+        """The id of the last run of that name."""
+        return str(json.loads(self.type(f"fedplane get {name} -o json"))["run"])
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    desk = Desk(tmp_path_factory.mktemp("tree"))
+    yield desk
+    desk.type("fedplane down")
+    assert desk.up is not None and desk.up.wait(10) == 0
+
+
+@pytest.fixture(scope="module")
+def said(desk: Desk) -> dict[str, str]:
+    """What each command of the first example's page has written."""
+    environment, *commands = typed(EXAMPLE)
+    assert "venv" in environment, "made already, by `make app`"
+    written = {}
+    for command in commands:
+        if command.startswith("fedplane up"):
+            desk.bring_up(command)
+        else:
+            written[command] = desk.type(command)
+    return written
+
+
+@pytest.fixture(scope="module")
+def long(desk: Desk, said: dict[str, str]) -> str:
+    """A run of as many rounds as the pages speak of, all of whose models stay. Its file is mnist.yaml, and its app learns nothing."""
+    resource = yaml.safe_load((desk.directory / "federatedlearning.yaml").read_text())
+    resource["metadata"]["annotations"]["fedplane.io/app"] = str(TINY_APP)
+    resource["spec"]["server"]["rounds"] = 8
+    resource["spec"]["rounds"] |= {"checkpoints": 9, "evaluate": False}
+    (desk.directory / "mnist.yaml").write_text(yaml.safe_dump(resource))
+    desk.type("fedplane submit mnist.yaml && fedplane watch mnist")
+    return desk.run("mnist")
+
+
+@pytest.fixture
+def bucket(desk: Desk) -> Iterator[None]:
+    """The bucket `models` on a server of its own, and its address and keys where the page says that they are looked for."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    told = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    assert [name for name in told if name not in text(KEEP)] == []
+    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/models", method="PUT")).close()
+    desk.environment |= told
+    yield
+    server.stop()
+
+
+def test_the_first_example_learns_what_its_page_says(said: dict[str, str]) -> None:
+    *_, judged = said.values()
+    explained = said["fedplane explain mnist"]
+    promised = json.loads(next(line for line in text(EXAMPLE).splitlines() if line.startswith("{")))
+
+    assert json.loads(judged) == pytest.approx(promised, abs=0.02)
+    assert (explained.count("chosen"), re.findall(r"^(\w+) +refused", explained, re.MULTILINE)) == (3, ["dublin"])
+    assert "Completed" in said["fedplane watch mnist"]
+
+
+def test_a_model_is_kept_and_others_start_from_it(desk: Desk, long: str, bucket: None) -> None:
+    commands = [command for command in typed(KEEP) if command.startswith("fedplane ")]
+    begun = []
+
+    for command in commands:
+        desk.type(filled_in(command, {"mnist-5f3a9c1e": long}))
+        if "--from" in command:
+            desk.type("fedplane watch mnist")
+            begun.append(desk.run("mnist"))
+
+    models = desk.directory / "models"
+    manifest = json.loads((models / "mnist/manifest.json").read_text())
+    assert (manifest["origin"]["run"], manifest["origin"]["training_round"]) == (long, 8)
+    assert sorted(path.name for path in models.iterdir()) == ["mnist", "mnist-7", "mnist.manifest.json", "mnist.safetensors"]
+    assert json.loads((models / "mnist-7/manifest.json").read_text())["origin"]["training_round"] == 7
+    assert len({*begun, long}) == 5
+
+
+def test_the_manifest_has_the_fields_of_the_table(desk: Desk, long: str) -> None:
+    cells = re.findall(r"^\| ((?:`[\w.]+`(?:, )?)+) \|", text(KEEP), re.MULTILINE)
+    told = {name.removeprefix("origin.") for cell in cells for name in re.findall(r"`([\w.]+)`", cell)}
+
+    desk.type(f"fedplane keep {long} --to manifested")
+
+    manifest = json.loads((desk.directory / "manifested/manifest.json").read_text())
+    assert {*manifest, *manifest["origin"]} - {"version", "origin"} <= told
+
+
+def test_a_model_of_an_earlier_round_is_downloaded(desk: Desk, long: str) -> None:
+    for command in typed(TUNE):
+        desk.type(filled_in(command, {"RUN": long}))
+
+    last, seven = ((desk.directory / name).read_bytes() for name in ("last.safetensors", "seven.safetensors"))
+    assert (len(last), last == seven) == (len(seven), False)
+
+
+def test_the_log_is_read_by_commands_and_by_the_programs_of_the_page(desk: Desk, long: str) -> None:
+    url = str(desk.recorded()["nats_url"])
+    everything, follow, *others = [command for command in typed(READ) if command.startswith("fedplane ")]
+    read, hear = blocks(READ, "python")
+    (desk.directory / "read_log.py").write_text(read)
+    (desk.directory / "hear.py").write_text(hear)
+
+    facts = desk.type(filled_in(everything, {"RUN": long})).splitlines()
+    written = desk.type(f"python read_log.py {url} {long}").splitlines()
+    for command in others:
+        assert "amsterdam" in desk.type(filled_in(command, {"RUN": long}))
+
+    *lines, state = written
+    form = re.compile(r"\d+ \d\d:\d\d:\d\d ((?:round\.\d+\.)?[a-z]+)\S* /fedplane/\S+ ?(\{.*\})?")
+    shown = [line for line in blocks(READ, "text")[0].splitlines() if line[:1].isdigit()]
+    assert [line for line in (*lines, *shown) if not form.fullmatch(line)] == []
+    assert (len(lines), state) == (len(facts), "Completed 8 training rounds done.")
+    listening = [desk.begin(follow), desk.begin(f"python hear.py {url}")]
+    desk.type("fedplane submit mnist.yaml && fedplane watch mnist")
+    heard = [process.stdout.readline() for process in listening if process.stdout]
+    for process in listening:
+        process.kill()
+        process.communicate()
+    assert json.loads(heard[0])["specversion"] == "1.0"
+    assert heard[1].startswith("fed.v1.")

@@ -1,0 +1,119 @@
+"""What pages tell a reader to type or write is understood by what it is meant for: programs, the resource's schema, facts, the image.
+
+Nothing is run here; `test_pages` and `test_install_page` do that with what needs no cluster.
+"""
+
+import re
+import shlex
+import tomllib
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from page_story import PAGES, blocks, mentioned, typed
+from sources import ROOT
+
+from fedplane.aggregator.policies import check
+from fedplane.aggregator.strategies import STRATEGIES
+from fedplane.cli.main import app
+from fedplane.runtime.nats.streams import BULK, FLEET, LOG, STATED, TIMERS, VIEWS, WORK
+from fedplane.schemas.facts import FACTS
+from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
+
+FEDPLANE: Any = typer.main.get_command(app)
+STREAMS = {LOG, FLEET, TIMERS, WORK, BULK}
+HOW_TO = tuple(page for page in PAGES if page.startswith("docs/how-to/"))
+
+
+def test_fedplane_understands_every_command_that_a_page_shows() -> None:
+    shown = [command for page in PAGES for command in typed(page) if command.startswith("fedplane ")]
+
+    taken = [understood(command) for command in shown]
+
+    assert {"up", "submit", "get", "watch", "explain", "events", "model", "keep"} <= set(taken)
+
+
+def understood(command: str) -> str:
+    """Which command it is, once its own parser has taken all of its words, or raised what a person would read."""
+    _, name, *words = shlex.split(command)
+    FEDPLANE.commands[name].make_context(name, words)
+    return name
+
+
+def test_a_sentence_names_only_commands_and_options_that_there_are() -> None:
+    named = [command.split()[1:] for page in PAGES for command in mentioned(page) if re.match("fedplane [a-z]", command)]
+    unknown = [(name, word) for name, *words in named for word in words if word.startswith("-") and word not in options(name)]
+
+    assert len(named) > 10
+    assert unknown == []
+
+
+def options(name: str) -> set[str]:
+    return {word for option in FEDPLANE.commands[name].params for word in (*option.opts, *option.secondary_opts)}
+
+
+def test_a_mistaken_command_is_found() -> None:
+    with pytest.raises(Exception, match="No such option: --since"):
+        understood("fedplane events RUN --since")
+    with pytest.raises(KeyError, match="'start'"):
+        understood("fedplane start")
+    assert "--since" not in options("events")
+
+
+def test_the_nats_commands_of_the_pages_ask_for_facts_and_streams_that_there_are() -> None:
+    commands = [command for page in PAGES for command in (*typed(page), *mentioned(page)) if command.startswith("nats ")]
+    words = {word for command in commands for word in shlex.split(command)}
+    subjects = {word.removeprefix(STATED) for word in words if word.removeprefix(STATED).startswith("fed.v1.")}
+    streams = {word for word in words if word.isupper()} - {"URL", "RUN"}
+
+    assert len(subjects) > 5
+    assert [subject for subject in sorted(subjects) if not any(fits(subject, fact.pattern()) for fact in FACTS)] == []
+    assert streams == STREAMS
+    assert {bucket for command in commands for bucket in re.findall(r" kv \w+ (\w+)", command)} == {VIEWS.removeprefix("KV_")}
+
+
+def fits(subject: str, pattern: str) -> bool:
+    """Whether a message could be under both, each of which may have wildcards."""
+    pairs = list(zip(subject.split("."), pattern.split("."), strict=False))
+    open_ended = subject.endswith(".>") and len(pairs) == subject.count(".") + 1
+    return (open_ended or subject.count(".") == pattern.count(".")) and all(a == b or {a, b} & {"*", ">"} for a, b in pairs)
+
+
+def test_a_subject_that_no_fact_has_is_found() -> None:
+    pattern = "fed.v1.run.*.round.*.closed"
+
+    assert [fits(subject, pattern) for subject in ("fed.v1.>", "fed.v1.run.RUN.>", "fed.v1.run.*.round.7.closed")] == [True, True, True]
+    assert [fits(subject, pattern) for subject in ("fed.v2.>", "fed.v1.run.RUN.closed", "fed.v1.run.RUN.round.7.open")] == [False] * 3
+
+
+@pytest.mark.parametrize("page", HOW_TO)
+def test_what_a_page_puts_into_a_resource_is_taken(page: str) -> None:
+    for block in blocks(page, "yaml"):
+        document = yaml.safe_load(block)
+        spec = document.get("spec", document)
+        if spec.keys() & {"server", "rounds", "strategy"}:
+            spec = {"framework": "flower", **spec, "server": {"rounds": 10, "minAvailableClients": 60, **spec.get("server", {})}}
+            wanted = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "mnist"}, "spec": spec}
+            resource = FederatedLearning.model_validate(wanted, by_alias=True, by_name=False)
+            check(resource.spec)
+            assert STRATEGIES[resource.spec.strategy.name](resource.spec.strategy.parameters)
+        else:
+            assert {"kind", "configMapGenerator", "resources"} & document.keys(), f"{page} shows what nobody checks:\n{block}"
+
+
+def test_images_are_built_for_roles_and_with_targets_that_there_are() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    stages = set(re.findall(r"^FROM .* AS (\w+)", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE))
+    commands = [command for page in PAGES for command in (*typed(page), *mentioned(page)) if "docker build" in command]
+    roles = {role for command in commands for role in roles_of(command)}
+
+    assert {"scheduler", "aggregator", "status", "collaborator", "cli", "hub", "s3"} <= roles <= extras.keys()
+    assert {target for command in commands for target in re.findall(r"--target (\S+)", command)} == {"notebook"} & stages
+
+
+def roles_of(command: str) -> set[str]:
+    """A loop names several, and each with the further extras that it needs."""
+    loop = re.match(r"for role in (.*?);", command)
+    named = loop[1].split() if loop else re.findall(r"ROLE=(\S+)", command)
+    return {extra for each in named for extra in each.split(",")}
