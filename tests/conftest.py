@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,6 +86,13 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory for sockets, whose paths have a hundred characters at most."""
+    with tempfile.TemporaryDirectory(prefix="fp") as name:
+        yield Path(name)
 
 
 def missing(said: str) -> NoReturn:

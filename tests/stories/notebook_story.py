@@ -52,8 +52,8 @@ def execute(tree: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(typed.split(), cwd=directory, env=said, capture_output=True, text=True, timeout=EXECUTING_SECONDS, check=False)
 
 
-def executed(tree: Path) -> Executed:
-    done = execute(tree)
+def executed(tree: Path, **environment: str) -> Executed:
+    done = execute(tree, **environment)
     assert done.returncode == 0, done.stderr
     notebook = json.loads((tree / "examples" / EXAMPLE.name / "validated.ipynb").read_text())
     outputs: list[dict[str, Any]] = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]

@@ -1,137 +1,27 @@
-"""A cluster in one process: what Open Cluster Management's agent, a Job controller and a kubelet would do with our works, as processes.
+"""A hub's clusters in one process: what Open Cluster Management's agents do with our works, and the hub itself with its Jobs.
 
-It watches the works of one cluster through our port and runs their Jobs' containers with local Pythons, each with the command, arguments
-and variables that it was given, expanded as Kubernetes does; it reports as the agent reports, and leaves no process behind.
-Not played: users, limits, probes, security contexts, networks and file systems of containers.
-A path below a mount is replaced by the volume's directory on this machine wherever an argument or a variable names it.
+They watch through our port, run what they see as pods of this machine (`pod_story`), and report as the real ones do.
+Like them, they go on with what is under way while the hub is away, and tell it when it is back.
 """
 
 import asyncio
 import contextlib
-import os
-import re
-import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pod_story import Image, Pod
 from work_story import status
 
-from fedplane.runtime.errors import NotFound
-from fedplane.runtime.kinds import MANIFEST_WORK
-from fedplane.runtime.objects import ChangeType, Object, Objects
+from fedplane.runtime.errors import ApiDenied, ApiUnreachable, NotFound
+from fedplane.runtime.kinds import JOB, MANIFEST_WORK
+from fedplane.runtime.objects import ChangeType, Kind, Object, Objects
 
 FINALIZER = "cluster.open-cluster-management.io/manifest-work-cleanup"
-
-Container = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Image:
-    """What stands for an image: a Python, and the directory in which containers of it begin."""
-
-    python: Path
-    workdir: Path = Path("/")
-
-
-@dataclass
-class Pod:
-    """The one pod of a Job. Its containers print into `directory`; what `numbers` has is reported."""
-
-    name: str
-    job: Object
-    directory: Path
-    images: Mapping[str, Image]
-    restart_seconds: float
-    numbers: dict[str, int | str] = field(default_factory=dict)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    restarts: int = 0
-    running: set[str] = field(default_factory=set)
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.job["spec"]["template"]["spec"]
-        return found
-
-    async def run(self) -> None:
-        """As a Job does: until all containers have succeeded, or they have failed too often, or for too long."""
-        self._say(active=1, ready=0)
-        try:
-            async with asyncio.timeout(self.job["spec"]["activeDeadlineSeconds"]):
-                for container in self.spec["initContainers"]:
-                    await self._keep(container, counts=False)
-                async with asyncio.TaskGroup() as containers:
-                    for container in self.spec["containers"]:
-                        containers.create_task(self._keep(container))
-        except* TimeoutError:
-            self._fail("DeadlineExceeded", "Job was active longer than specified deadline")
-        except* TooOften:
-            self._fail("BackoffLimitExceeded", "Job has reached the specified backoff limit")
-        else:
-            self._say(active=0, ready=0, succeeded=1)
-
-    async def _keep(self, container: Container, *, counts: bool = True) -> None:
-        """Run a container until it succeeds; one whose image is not to be had waits for it for ever."""
-        if container["image"] not in self.images:
-            await asyncio.Event().wait()
-        while True:
-            code = await self._once(container, counts)
-            if code == 0:
-                return
-            self.restarts += 1
-            if self.restarts >= self.job["spec"]["backoffLimit"]:
-                raise TooOften
-            await asyncio.sleep(self.restart_seconds)
-
-    async def _once(self, container: Container, counts: bool) -> int:
-        image = self.images[container["image"]]
-        mounts = {mount["mountPath"]: self._volume(mount["name"]) for mount in container["volumeMounts"]}
-        variables = _variables(container.get("env", ()), self.name)
-        program, *arguments = [_expanded(each, variables) for each in (*container["command"], *container.get("args", ()))]
-        assert program in {"python", "python3"}, "an image here is a Python"
-        with (self.directory / f"{container['name']}.log").open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                image.python,
-                *(_mounted(each, mounts) for each in arguments),
-                env={"PATH": f"{image.python.parent}:{os.defpath}"} | {name: _mounted(value, mounts) for name, value in variables.items()},
-                cwd=image.workdir,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        try:
-            if counts:
-                self.running.add(container["name"])
-                self._say(ready=int(len(self.running) == len(self.spec["containers"])))
-            return await process.wait()
-        finally:
-            self.running.discard(container["name"])
-            self._say(ready=0)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-
-    def _volume(self, name: str) -> Path:
-        (volume,) = [each for each in self.spec["volumes"] if each["name"] == name]
-        if "hostPath" in volume:
-            return Path(volume["hostPath"]["path"])
-        path = self.directory / name  # an emptyDir; a Secret that is not there, and may be missing; a claim nobody has filled
-        path.mkdir(exist_ok=True)
-        return path
-
-    def _fail(self, reason: str, message: str) -> None:
-        self._say(active=0, ready=0, failed=1, failedReason=reason, failedMessage=message)
-
-    def _say(self, **numbers: int | str) -> None:
-        self.numbers |= numbers
-        self.changed.set()
-
-
-class TooOften(Exception):
-    """Containers failed as often as they may."""
+AGAIN_SECONDS = 0.2
+"""Between two attempts to write to a hub that is away."""
 
 
 @dataclass
@@ -155,7 +45,7 @@ class WorkAgent:
                 name = change.object["metadata"]["name"]
                 gone = change.type is ChangeType.DELETED
                 if gone or "deletionTimestamp" in change.object["metadata"]:
-                    await self._end(name)
+                    await end(self.running, name)
                     if not gone:
                         await self._touch(name, {"metadata": {"finalizers": None}})
                 elif name not in self.running:
@@ -163,7 +53,7 @@ class WorkAgent:
                     self.running[name] = asyncio.create_task(self._carry_out(name, change.object))
         finally:
             for name in list(self.running):
-                await self._end(name)
+                await end(self.running, name)
 
     async def _carry_out(self, name: str, work: Object) -> None:
         """Run the work's Job, and report on it."""
@@ -172,56 +62,88 @@ class WorkAgent:
         inside["containers"] = [each for each in inside["containers"] if each["name"] not in self.without]
         directory = self.directory / name
         directory.mkdir(exist_ok=True)
-        pod = Pod(f"{name}-x7k2p", job, directory, self.images, self.restart_seconds)
-        running = asyncio.create_task(pod.run())
-        try:
-            while True:
-                pod.changed.clear()
-                await self._touch(name, {"status": status(**pod.numbers)}, "status")
-                await pod.changed.wait()
-        finally:
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
+        pod = Pod(f"{name}-x7k2p", job, directory, self.images, self.restart_seconds, self.directory)
+        await carry_out(pod, lambda numbers: self._touch(name, {"status": status(**numbers)}, "status"))
 
     async def _touch(self, name: str, patch: Object, subresource: Any = "") -> None:
-        with contextlib.suppress(NotFound):  # it is gone already, and the watch will tell
-            await self.hub.merge(MANIFEST_WORK, name, patch, self.cluster, subresource=subresource)
-
-    async def _end(self, name: str) -> None:
-        task = self.running.pop(name, None)
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await touch(self.hub, MANIFEST_WORK, name, patch, self.cluster, subresource)
 
 
-def _variables(given: Any, pod: str) -> dict[str, str]:
-    """A container's environment. Of references, only that to the pod's name is known here."""
-    variables: dict[str, str] = {}
-    for each in given:
-        if "valueFrom" in each:
-            assert each["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
-            variables[each["name"]] = pod
-        else:
-            variables[each["name"]] = _expanded(each.get("value", ""), variables)
-    return variables
+@dataclass
+class JobAgent:
+    """The hub's own Job controller and nodes, for one namespace. `disk` is where the volumes of claims are."""
+
+    hub: Objects
+    namespace: str
+    directory: Path
+    images: Mapping[str, Image]
+    disk: Path
+    restart_seconds: float = 0.05
+    running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Run the Jobs that appear until cancelled."""
+        try:
+            async for change in self.hub.watch(JOB, self.namespace):
+                name = change.object["metadata"]["name"] if change.object else ""
+                if change.type is ChangeType.DELETED:
+                    await end(self.running, name)
+                elif name and name not in self.running:
+                    self.running[name] = asyncio.create_task(self._carry_out(name, change.object))
+        finally:
+            for name in list(self.running):
+                await end(self.running, name)
+
+    async def _carry_out(self, name: str, job: Object) -> None:
+        directory = self.directory / name
+        directory.mkdir(exist_ok=True)
+        pod = Pod(f"{name}-m4c9z", job, directory, self.images, self.restart_seconds, self.disk)
+
+        async def report(numbers: Mapping[str, Any]) -> None:
+            told = {each: numbers.get(each, 0) for each in ("active", "succeeded", "failed")}
+            await touch(self.hub, JOB, name, {"status": told}, self.namespace, "status")
+
+        await carry_out(pod, report)
 
 
-def _expanded(text: str, variables: Mapping[str, str]) -> str:
-    """As a kubelet does: `$$` is a dollar, `$(NAME)` a variable if there is one, and stays as it is otherwise."""
-    return re.sub(r"\$\$|\$\(([^)]*)\)", lambda found: "$" if found[1] is None else variables.get(found[1], found[0]), text)
+async def carry_out(pod: Pod, report: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
+    """Run the pod and report its numbers whenever they have changed, until cancelled."""
+    running = asyncio.create_task(pod.run())
+    try:
+        while True:
+            pod.changed.clear()
+            await report(pod.numbers)
+            await pod.changed.wait()
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
 
 
-def _mounted(text: str, mounts: Mapping[str, Path]) -> str:
-    """The text with a mount's path, where one begins a value, replaced by where the volume is."""
-    for mount, volume in mounts.items():
-        text = re.sub(rf"\A([-a-z]*=|){re.escape(mount)}(?=/|\Z)", lambda found, volume=volume: f"{found[1]}{volume}", text)  # type: ignore[misc]
-    return text
+async def end(running: dict[str, asyncio.Task[None]], name: str) -> None:
+    """End what is run under the name, if anything is."""
+    task = running.pop(name, None)
+    if task is not None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def touch(hub: Objects, kind: Kind, name: str, patch: Object, namespace: str, subresource: Any = "") -> None:
+    """Change the object as soon as the hub lets us, unless it is gone by then, of which the watch will tell."""
+    while True:
+        with contextlib.suppress(ApiUnreachable, ApiDenied, NotFound):  # a server that has just started knows neither roles nor kinds
+            if name in {body["metadata"]["name"] for body in await hub.all(kind, namespace)}:
+                await hub.merge(kind, name, patch, namespace, subresource=subresource)
+            return
+        await asyncio.sleep(AGAIN_SECONDS)
+
+
+A = TypeVar("A", WorkAgent, JobAgent)
 
 
 @asynccontextmanager
-async def agent(it: WorkAgent) -> AsyncIterator[WorkAgent]:
+async def agent(it: A) -> AsyncIterator[A]:
     """The agent, while the block runs; whatever it dies of is raised."""
     it.directory.mkdir(parents=True, exist_ok=True)
     task = asyncio.create_task(it.run())

@@ -38,6 +38,7 @@ class Watched:
         self._loop = asyncio.get_running_loop()
         self._began, self._synced_at = self._loop.time(), 0.0
         self._refused_at: float | None = None
+        self._away = False
         self._pause_seconds = connection.patience.pause_min_seconds
 
     async def step(self) -> list[Change]:
@@ -46,9 +47,11 @@ class Watched:
             changes = await self._go_on()
         except Gone as error:
             self._version = ""
+            if self._away:  # a server that restarted: it answers, so nobody waits for it as long as it was away
+                self._away, self._pause_seconds = False, self._connection.patience.pause_min_seconds
             await self._pause(error)
         except ApiUnreachable as error:
-            self._refused_at = None
+            self._refused_at, self._away = None, True
             if not self._synced_at and self._loop.time() > self._began + self._connection.patience.connect_seconds:
                 raise
             await self._pause(error)
@@ -58,7 +61,7 @@ class Watched:
                 raise
             await self._pause(error)
         else:
-            self._refused_at = None
+            self._refused_at, self._away = None, False
             return changes
         return []
 

@@ -1,7 +1,12 @@
-"""What a cluster does. `trouble` is "KIND at CLUSTER" and makes that cluster misbehave in training; `seconds` makes training slow."""
+"""What a cluster does. `trouble` is "KIND at CLUSTER" and makes that cluster misbehave in training; `seconds` makes training slow.
 
+`tell` is a directory into which each cluster writes what it was told of its data.
+"""
+
+import json
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
@@ -24,6 +29,8 @@ def reply(message: Message, context: Context, arrays, loss: float) -> Message:
 def train(message: Message, context: Context) -> Message:
     trouble, _, where = str(context.run_config["trouble"]).partition(" at ")
     time.sleep(float(context.run_config["seconds"]))
+    if tell := str(context.run_config["tell"]):
+        Path(tell, str(context.node_config["cluster-name"])).write_text(json.dumps(context.node_config["data-path"]))
     weights = message.content["arrays"].to_numpy_ndarrays()
     rate = np.float32(message.content["config"]["lr"])
     moved = [values - rate * (values - np.float32(target(context))) for values in weights]
