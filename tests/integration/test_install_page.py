@@ -8,13 +8,22 @@ from typing import Any
 
 import pytest
 import yaml
-from apiserver import ApiServer
+from apiserver import ApiServer, Server
 from manifest_story import DEPLOY, KUBECTL, built_in
 from sources import ROOT
 
 PAGE = (ROOT / "docs/how-to/install-on-kubernetes.md").read_text()
 COMMANDS = [line.strip().partition("  #")[0].strip() for line in PAGE.splitlines() if line.startswith("    ")]
 HUB: str = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[0]
+
+TRIED_ELSEWHERE = re.compile(" (-k|-f|kustomize) | create ")
+"""Manifests, which `test_manifests_on_a_server` gives to a server, and the authority's secret."""
+
+NOT_THERE = (
+    "Error from server (NotFound)",
+    *(f'error: the server doesn\'t have a resource type "{kind}"' for kind in ("route", "scaledobject")),
+)
+"""How a server refuses what would be right if the page's objects were there, and OpenShift and KEDA."""
 
 
 def commands(word: str) -> list[str]:
@@ -73,6 +82,17 @@ def test_the_definition_is_applied_as_the_page_says(command: str, api_server: Ap
     said = run(f"{KUBECTL.parent}/{command} --force-conflicts --dry-run=server --kubeconfig={api_server.kubeconfig}", tmp_path)
 
     assert "federatedlearnings.federation-ai.open-cluster-management.io serverside-applied (server dry run)" in said
+
+
+@pytest.mark.parametrize("command", dict.fromkeys(each for each in commands("kubectl") if not TRIED_ELSEWHERE.search(each)))
+def test_kubectl_and_a_hub_understand_what_the_page_asks(command: str, hub_server: Server, tmp_path: Path) -> None:
+    """What is asked for is mostly not there, as the server says. What kubectl does not understand, it says before it asks anybody."""
+    asked = f"{KUBECTL.parent}/{command} --kubeconfig={hub_server.kubeconfig} --request-timeout=5s"
+
+    done = subprocess.run(["bash", "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    said = done.stderr.strip().rpartition("\n")[2]
+    assert done.returncode == 0 or said.startswith(NOT_THERE), said
 
 
 def without_rules(value: Any) -> Any:

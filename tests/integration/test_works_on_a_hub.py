@@ -175,8 +175,11 @@ async def test_a_scheduler_that_may_only_look_names_the_permission_that_it_lacks
 async def test_a_scheduler_that_may_not_even_look_says_so_and_goes_on(api_server: ApiServer, hub_server: Server) -> None:
     kubeconfig = api_server.directory / "kubeconfig-of-nobody"
     api_server.write_kubeconfig(kubeconfig, NOBODY, api_server.port)
-    bus, said = MemoryBus(), "clusters get no work; grant the scheduler get, list and watch on "
-    expected = {f"{said}{plural}" for plural in ("manifestworks", "managedclusters")}
+    bus, said = MemoryBus(), "clusters get no work"
+    expected = {
+        f"{said}{more}; grant the scheduler get, list and watch on {plural}, as deploy/base/rbac.yaml does"
+        for more, plural in (("", "manifestworks"), (", and no run is placed", "managedclusters"))
+    }
     async with open_cluster(str(kubeconfig), patience=Patience(refusal_seconds=0.1)) as hub:
         with capture_logs() as lines:
             async with scheduler(bus.log, hub):

@@ -5,21 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from inventory_story import cluster
+from inventory_story import hub as inventory_of
 
 from fedplane.scheduler import fleet
 from fedplane.scheduler.ocm.cel.expressions import COST_MAX, compiled
 from fedplane.scheduler.ocm.cel.values import Failure, Meter, Quantity, Version
 from fedplane.scheduler.ocm.groups import CLUSTERS_PER_DECISION_MAX, decisions
-from fedplane.scheduler.ocm.inventory import (
-    EXCLUSIVE_LABEL,
-    AddOnPlacementScore,
-    Binding,
-    ClusterSet,
-    Decision,
-    Inventory,
-    ManagedCluster,
-    Taint,
-)
+from fedplane.scheduler.ocm.inventory import EXCLUSIVE_LABEL, AddOnPlacementScore, Decision, Inventory, Taint
 from fedplane.scheduler.ocm.reading import KINDS, read
 from fedplane.scheduler.ocm.scheduling import schedule
 from fedplane.scheduler.placement import place
@@ -38,30 +31,25 @@ times = st.none() | st.integers(-200, 200).map(lambda seconds: NOON + timedelta(
 taints = st.builds(
     Taint, st.sampled_from(["gpu", "away"]), effect=st.sampled_from(["NoSelect", "PreferNoSelect", "NoSelectIfNew"]), added=times
 )
-clusters = st.dictionaries(
-    names,
+clusters = st.lists(
     st.builds(
-        ManagedCluster,
-        name=st.just(""),
-        labels=st.fixed_dictionaries({EXCLUSIVE_LABEL: st.sampled_from(["prod", "test"]), "zone": st.sampled_from(["north", "south"])}),
+        cluster,
+        names,
+        zone=st.sampled_from(["north", "south"]),
+        of=st.sampled_from(["prod", "test"]),
         allocatable=amounts,
         capacity=amounts,
         taints=st.lists(taints, max_size=2).map(tuple),
         deleting=st.booleans(),
     ),
+    unique_by=lambda found: found.name,
 )
 scores = st.dictionaries(
     st.tuples(names, st.just("usage")), st.builds(AddOnPlacementScore, names, st.just("usage"), st.just((("gpu", 42),)), times)
 )
 chosen = st.lists(st.builds(Decision, st.sampled_from(["ml", "other"]), st.sampled_from("pq"), st.lists(names).map(tuple)), max_size=4)
 hubs = st.builds(
-    lambda found, held, decided: Inventory(
-        clusters={name: replace(cluster, name=name, document={"metadata": {"name": name}}) for name, cluster in found.items()},
-        sets={"prod": ClusterSet("prod")},
-        bindings=(Binding("ml", "prod"),),
-        decisions=tuple(decided),
-        scores=held,
-    ),
+    lambda found, held, decided: inventory_of(*found, decisions=tuple(decided), scores=held),
     clusters,
     scores,
     chosen,
@@ -121,9 +109,7 @@ def test_the_order_of_a_hubs_objects_does_not_matter(placement, hub, random):
 
 @given(placements, hubs)
 def test_a_cluster_of_another_set_changes_nothing(placement, hub):
-    stranger = ManagedCluster(
-        name="z", labels={EXCLUSIVE_LABEL: "elsewhere", "zone": "north"}, allocatable={"cpu": 1e9}, capacity={"cpu": 1e9}
-    )
+    stranger = cluster("z", of="elsewhere", allocatable={"cpu": 1e9}, capacity={"cpu": 1e9})
 
     assert placed(placement, replace(hub, clusters={**hub.clusters, "z": stranger})) == placed(placement, hub)
 
@@ -185,7 +171,7 @@ json_values = st.recursive(
     max_leaves=5,
 )
 PARTS = {
-    "spec": ["hubAcceptsClient", "leaseDurationSeconds", "taints", "clusterSelector", "renewTime"],
+    "spec": ["hubAcceptsClient", "taints", "clusterSelector"],
     "status": ["allocatable", "capacity", "clusterClaims", "conditions", "decisions", "scores", "validUntil"],
     "metadata": ["labels", "namespace", "deletionTimestamp"],
 }

@@ -18,8 +18,8 @@ from fedplane.runtime.kinds import (
 from fedplane.runtime.memory import MemoryBus
 from fedplane.runtime.memory_cluster import MemoryCluster
 from fedplane.scheduler.intake import Hold, Look, Release, Seen
-from fedplane.scheduler.keeping import Keeping
 from fedplane.scheduler.publishing import SCHEDULING_DISABLED
+from fedplane.scheduler.upkeep import Upkeep
 from fedplane.scheduler.wishes import FINALIZER, wish
 from fedplane.schemas.facts import Advertised, Cancelled, Completed, EditRefused, Failed, RunFact, Scheduled, Submitted, Waiting
 from fedplane.schemas.models import Model, Piece
@@ -140,7 +140,7 @@ async def test_an_object_that_is_made_anew_under_its_name_is_another_run():
         ({"resources": {"requests": {"cpu": "lots"}}}, "'lots' is no Kubernetes quantity"),
         ({"config": {"note": "\ud800"}}, "the object cannot be written down"),
         ({"server": {"image": "x" * 1_000_000}}, "bytes, and what asks for a run may have"),
-        ({"framework": "tensorflow"}, "spec.framework is 'tensorflow'; known frameworks are flower, openfl, other"),
+        ({"framework": "tensorflow"}, "spec.framework is 'tensorflow'; known frameworks are flower, openfl, other, torch, sklearn"),
         (
             {"server": {"minAvailableClients": 3}, "client": {"placement": {"numberOfClusters": 2}}},
             "spec.client.placement.numberOfClusters is 2, fewer than spec.server.minAvailableClients, which is 3",
@@ -330,22 +330,22 @@ async def test_a_placement_of_somebody_else_under_the_objects_name_is_left_alone
 async def test_a_scheduler_that_has_fallen_behind_lets_no_object_of_a_live_run_go_and_finds_none_missing_that_is_there():
     bus, hub = await hub_with("a")
     late = Seen()
-    keeping = Keeping(bus.log, hub, late, now)
+    upkeep = Upkeep(bus.log, hub, late, now)
     run = await ask(hub)
     fresh = wish(await hub.get(FEDERATED_LEARNING, "r", "default"))
-    await keeping(Hold(fresh))
+    await upkeep(Hold(fresh))
     held = await hub.get(FEDERATED_LEARNING, "r", "default")
     await bus.log.state(Submitted(run=run, at=now(), resource=fresh.resource, from_hub=True))
 
-    await keeping(Release(wish(held)))
-    await keeping(Hold(fresh))  # as it was before: its version has passed
-    await keeping(Look(run, fresh.resource))
+    await upkeep(Release(wish(held)))
+    await upkeep(Hold(fresh))  # as it was before: its version has passed
+    await upkeep(Look(run, fresh.resource))
     unchanged = await hub.get(FEDERATED_LEARNING, "r", "default")
     missing = set(late.missing)
     await bus.log.state(Cancelled(run=run, at=now()))
-    await keeping(Release(wish(held)))
+    await upkeep(Release(wish(held)))
     await hub.delete(FEDERATED_LEARNING, "r", "default")
-    await keeping(Look(run, fresh.resource))
+    await upkeep(Look(run, fresh.resource))
 
     assert (unchanged, missing, late.missing) == (held, set(), {run})
     assert [late.tried[what].failures for what in (("release", fresh.uid), ("hold", fresh.uid))] == [0, 1]

@@ -1,12 +1,11 @@
 """A hub with objects that ask for runs, and schedulers that take them in: on a bus and a hub in one process, or on real ones."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from work_story import OUTFIT, PATIENCE, until
+from work_story import OUTFIT, PATIENCE, alive, until
 
 from fedplane.runtime.errors import Conflict
 from fedplane.runtime.kinds import (
@@ -20,10 +19,13 @@ from fedplane.runtime.objects import Object, Objects
 from fedplane.runtime.ports import Log
 from fedplane.runtime.replica import Replica
 from fedplane.scheduler.delivering import deliver
-from fedplane.scheduler.hub import tend
+from fedplane.scheduler.exposing import expose
+from fedplane.scheduler.informer import Informer
 from fedplane.scheduler.intake import Intake
+from fedplane.scheduler.listening import Listening
 from fedplane.scheduler.runs import Scheduler
 from fedplane.scheduler.sending import Sending
+from fedplane.scheduler.tending import tend
 from fedplane.scheduler.wishes import wish
 from fedplane.schemas.facts import RunFact, all_facts_of
 
@@ -68,24 +70,19 @@ async def edit(hub: Objects, name: str, namespace: str = "default", **spec: Any)
 
 
 @asynccontextmanager
-async def tending(log: Log, hub: Objects, namespace: str = "") -> AsyncIterator[Intake]:
-    """A whole scheduler on a hub; whatever it dies of is raised."""
+async def tending(log: Log, hub: Objects, namespace: str = "", bus: str = "") -> AsyncIterator[Intake]:
+    """A whole scheduler on a hub, for the objects of a namespace or of all. `bus` is the namespace that the bus is in."""
     intake, sending = Intake(namespace, tick_seconds=0.02), Sending(PATIENCE, tick_seconds=0.02)
     intake.hub.works = sending.hub.works
-    parts = (
+    clusters = Informer(hub, MANAGED_CLUSTER)
+    async with alive(
+        clusters.run(),
         Replica(Scheduler(0.02, intake.hub.overview), log).run(),
-        tend(log, hub, intake),
-        deliver(log, hub, OUTFIT, sending),
-    )
-    running = [asyncio.create_task(part) for part in parts]
-    try:
+        tend(log, hub, clusters, intake),
+        deliver(log, hub, clusters, OUTFIT, sending),
+        expose(log, hub, Listening(bus, tick_seconds=0.02)),
+    ):
         yield intake
-    finally:
-        died = [part for part in running if part.done()]
-        for part in running:
-            part.cancel()
-        ended = await asyncio.gather(*running, return_exceptions=True)
-        assert not died, ended
 
 
 async def said(log: Log, run: str, kind: type[RunFact]) -> list[Any]:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from fedplane.runtime.ports import Recorded
 from fedplane.schemas import facts
-from fedplane.schemas.models import Chosen, Model, Piece, Refused, Task, Term
+from fedplane.schemas.models import Chosen, Exposure, Model, Piece, Refused, Task, Term
 from fedplane.schemas.resources import FederatedLearning
 from fedplane.schemas.views import RunView
 from fedplane.status.phases import Phases
@@ -48,6 +48,15 @@ class Story:
 
     def started(self, second: float = 3, rounds: int = 2) -> facts.Started:
         return facts.Started(at=self.at(second), run=self.run, strategy="fedavg", training_rounds=rounds)
+
+    def exposed(self, second: float, number: int, *addresses: str, **pending: str) -> facts.Exposed:
+        """Node ports at these addresses."""
+        ports = [int(address.rpartition(":")[2]) for address in addresses]
+        listeners = tuple(
+            Exposure(name=f"listener-nodeport-{port}", type="NodePort", address=address, port=port)
+            for port, address in zip(ports, addresses, strict=True)
+        )
+        return facts.Exposed(at=self.at(second), run=self.run, number=number, listeners=listeners, pending=pending)
 
     def opened(self, second: float, round_: int, training_round: int, task: Task = Task.TRAIN) -> facts.Opened:
         return facts.Opened(

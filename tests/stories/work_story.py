@@ -1,8 +1,7 @@
 """A hub with clusters, runs on a log, and schedulers that send works: on a bus and a hub in one process, or on real ones."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +10,7 @@ from fedplane.runtime.kinds import MANAGED_CLUSTER, MANIFEST_WORK, NAMESPACE
 from fedplane.runtime.objects import Object, Objects
 from fedplane.runtime.ports import Log
 from fedplane.scheduler.delivering import deliver
+from fedplane.scheduler.informer import Informer
 from fedplane.scheduler.pods import Outfit
 from fedplane.scheduler.sending import Sending
 from fedplane.scheduler.standing import Patience
@@ -116,13 +116,21 @@ async def report(hub: Objects, cluster: str, run: str, reported: Mapping[str, An
 
 @asynccontextmanager
 async def scheduler(log: Log, hub: Objects, outfit: Outfit = OUTFIT, patience: Patience = PATIENCE) -> AsyncIterator[None]:
-    """A scheduler's part that sends works; whatever it dies of is raised."""
-    running = asyncio.create_task(deliver(log, hub, outfit, Sending(patience, tick_seconds=0.02)))
+    """A scheduler's part that sends works."""
+    clusters = Informer(hub, MANAGED_CLUSTER)
+    async with alive(clusters.run(), deliver(log, hub, clusters, outfit, Sending(patience, tick_seconds=0.02))):
+        yield
+
+
+@asynccontextmanager
+async def alive(*parts: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Parts of a service that go on as long as the block; whatever one dies of is raised."""
+    running = [asyncio.create_task(part) for part in parts]
     try:
         yield
     finally:
-        died = running.done()
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-        assert not died
+        died = [part for part in running if part.done()]
+        for part in running:
+            part.cancel()
+        ended = await asyncio.gather(*running, return_exceptions=True)
+        assert not died, ended

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from fedplane.schemas import facts, subjects
 from fedplane.schemas.digests import digest
 from fedplane.schemas.facts import Fact
-from fedplane.schemas.models import Chosen, Model, Piece, Refused, Task, Term, model_digest
+from fedplane.schemas.models import Chosen, Exposure, Model, Piece, Refused, Task, Term, model_digest
 from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
 
 __all__ = ["EXAMPLES"]
@@ -38,7 +38,9 @@ def _model(round_: int, attempt: str) -> Model:
 _TERMS_A = (Term(criterion="data_locality", score=1.0, weight=1.0), Term(criterion="cpu", score=0.5, weight=0.5))
 _TERMS_B = (Term(criterion="data_locality", score=0.75, weight=1.0), Term(criterion="cpu", score=0.5, weight=0.5))
 _NO_DATA = Refused(
-    cluster="hospital-c", reason="data", message="does not advertise the claim mnist.client-data; its value has to say where the data is"
+    cluster="hospital-c",
+    reason="data",
+    message="does not advertise the claim mnist.client-data; its value says where data is; spec.data.claim may name another",
 )
 
 _RESOURCE = FederatedLearning.model_validate(
@@ -62,6 +64,10 @@ EXAMPLES: tuple[Fact, ...] = (
     ),
     facts.Started(at=_at(21), run=_RUN, strategy="fedavg", training_rounds=3),
     facts.EditRefused(at=_at(22), run=_RUN, generation=2, message="the run goes on with what was asked for first: spec.server.rounds is 3"),
+    facts.Exposed(
+        at=_at(22), run=_RUN, number=1, pending={"listener-loadbalancer-4222": "the load balancer has no address yet"},
+        listeners=(Exposure(name="listener-nodeport-31531", type="NodePort", address="172.18.0.2:31531", port=31531),),
+    ),
     facts.Opened(
         at=_at(24), run=_RUN, round=1, task=Task.TRAIN, training_round=1, clusters=("hospital-a", "hospital-b"), minimum=1,
         deadline=_DEADLINE, shard_bytes=_SHARD_BYTES, chunk_bytes=_CHUNK_BYTES, model=_model(0, "f1"),

@@ -37,6 +37,7 @@ from fedplane.schemas.run_facts import (
     Cancelled,
     Completed,
     EditRefused,
+    Exposed,
     Failed,
     Kept,
     RunFact,
@@ -48,9 +49,9 @@ from fedplane.schemas.run_facts import (
 
 __all__ = [
     "ALL_ROUNDS_DONE", "Advertised", "Aggregated", "Archived", "Cancelled", "Closed", "Completed", "Contributed", "Declined",
-    "EVERYTHING", "EditRefused", "Evaluated", "Expired", "FACTS", "Fact", "Failed", "Folded", "Invited", "Kept", "Measured", "Opened",
-    "Rejected", "RoundFact", "RoundFailed", "RunFact", "Scheduled", "Started", "Submitted", "Waiting", "all_facts_of", "fact_type",
-    "run_level_facts_of",
+    "EVERYTHING", "EditRefused", "Evaluated", "Expired", "Exposed", "FACTS", "Fact", "Failed", "Folded", "Invited", "Kept", "Measured",
+    "Opened", "Rejected", "RoundFact", "RoundFailed", "RunFact", "Scheduled", "Started", "Submitted", "Waiting", "all_facts_of",
+    "fact_type", "run_level_facts_of",
 ]  # fmt: skip
 
 
@@ -75,7 +76,7 @@ class Advertised(Fact):
 
 
 FACTS: tuple[type[Fact], ...] = (
-    Submitted, Waiting, Scheduled, Started, EditRefused,
+    Submitted, Waiting, Scheduled, Started, EditRefused, Exposed,
     Opened, Invited, Contributed, Evaluated, Declined, Rejected, Expired, Closed, Measured, Folded, Aggregated, RoundFailed,
     Completed, Failed, Cancelled, Kept, Archived,
     Advertised,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 __all__ = ["WORDS", "meaning"]
 
 WORDS: Mapping[str, str] = {
+    "address": "host:port",
     "allocatable": "what the cluster can give, as Kubernetes quantities: `cpu` in cores, `memory` in bytes, others by name",
     "app": "where the user's app is: a directory on the cluster's machine or an image",
     "at": "when it was stated, by the clock of whoever stated it",
@@ -43,6 +44,7 @@ WORDS: Mapping[str, str] = {
     "labels": "labels, as a Kubernetes object has them",
     "layout": "where the layout is: a safetensors header",
     "left_out": "participants that were not asked because their contributions were refused before, and why",
+    "listeners": "the listeners that can be reached, in the order in which the resource asks for them",
     "location": "where it is: `pvc://CLAIM/FILE`, `s3://BUCKET/FILE`, or `file://FOLDER/FILE` of a node",
     "lease_seconds": "how long after `at` this holds",
     "managed": "whether it is said of a cluster that Open Cluster Management manages, by what the hub knows of it",
@@ -56,10 +58,13 @@ WORDS: Mapping[str, str] = {
     "Opened.model": "the model to train or to evaluate; none when it is to be initialized",
     "Invited.model": "the model to train or to evaluate; none when it is to be initialized",
     "Aggregated.model": "the new model; none when a model was evaluated",
+    "name": "the name of the listener's Service",
     "number": "counts from 1",
     "origin": "the round whose question the update answers and whose model it was trained from; none: this round's",
     "participants": "the clusters that take part, the best score first",
+    "pending": "why the other listeners cannot be reached yet, by the name of the listener's Service",
     "piece": "where the bytes are",
+    "port": "the port that each node has for it, for a NodePort; none: it is of another type",
     "position": "the cluster's place among those that take part in the run, by name, from 0",
     "products": "inner products of the members' differences from the model: the upper triangle, by rows",
     "reason": "a word for a machine",
@@ -82,6 +87,7 @@ WORDS: Mapping[str, str] = {
     "terms": "the criteria's parts in the score",
     "training_round": "the round as the user counts: 0 is initialization, and a repeated or evaluating round keeps its number",
     "training_rounds": "how many training rounds the run will have",
+    "type": "NodePort, LoadBalancer, Route or Ingress",
     "unavailable": "why no run can be placed there now although the cluster is heard of; none: one can",
     "wanted": "how many clusters the run needs",
     "weight": "how much it counts: for a cluster's answer, the number of examples behind it",

@@ -26,7 +26,9 @@ from fedplane.schemas.names import Name
 __all__ = [
     "Chosen",
     "Configuration",
+    "Exposure",
     "Instant",
+    "LISTENERS_MAX",
     "METRICS_MAX",
     "METRIC_CHARACTERS_MAX",
     "Metrics",
@@ -51,6 +53,9 @@ def _in_utc(given: datetime) -> datetime:
 
 Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 """A time, in UTC whatever zone it was given in, so that equal facts are written in the same way."""
+
+LISTENERS_MAX = 10
+"""How many ways to the bus one run may ask for. Its clusters are told of one; more are for people and other tools."""
 
 METRICS_MAX = 100
 """How many metrics an answer may have; people look at a handful, and a fact about a thousand clusters must still travel."""
@@ -168,6 +173,15 @@ class Chosen(Value):
     score: float
     terms: tuple[Term, ...]
     data: str = ""
+
+
+class Exposure(Value):
+    """A listener that is open: where whoever is outside the hub reaches the bus."""
+
+    name: str
+    type: str
+    address: str
+    port: int | None = None
 
 
 class Refused(Value):

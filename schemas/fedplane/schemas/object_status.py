@@ -33,7 +33,7 @@ class ListenerStatus(Part):
     name: str = ""
     """The listener's name."""
     type: str = ""
-    """NodePort, LoadBalancer or Route."""
+    """NodePort, LoadBalancer, Route or Ingress."""
     address: str = ""
     """host:port."""
     port: int | None = None
@@ -44,7 +44,8 @@ class ObjectCondition(Part):
     """One question about the run, answered, as Kubernetes' conditions are."""
 
     type: str
-    """The question: Scheduled, Running, Completed, Failed, Kept (is the model in its storage) or Synced (is the run what was asked for)."""
+    """The question: Scheduled, Exposed (has each listener an address), Running, Completed, Failed, Kept (is the model in its storage)
+    or Synced (is the run what was asked for)."""
     status: Literal["True", "False", "Unknown"]
     """The answer."""
     reason: str = ""

@@ -26,8 +26,8 @@ KIND = "FederatedLearning"
 APP_ANNOTATION = "fedplane.io/app"
 """Where the app's directory is when clusters are processes of one machine; relative to the YAML file. Elsewhere the image holds the app."""
 
-FRAMEWORKS = ("flower", "openfl", "other")
-"""Upstream's three; which of them a cluster can run is the cluster's to say when it advertises."""
+FRAMEWORKS = ("flower", "openfl", "other", "torch", "sklearn")
+"""Upstream's three, and ours; which of them a cluster can run is the cluster's to say when it advertises."""
 
 ROUNDS_MAX = 100_000
 """A bound on the rounds one resource may ask for: a year of five-minute rounds."""
@@ -69,16 +69,16 @@ class Storage(Part):
 
 
 class Listener(Part):
-    """How the server is reached from outside the hub."""
+    """A way to the bus from outside the hub."""
 
     name: str = ""
-    """A name for people."""
+    """A name for people; for an Ingress, the host name under which clusters reach it."""
     port: int = 8080
-    """The port that is open to the outside."""
+    """The port that is open to the outside; for a Route or an Ingress it is 443, whatever is said here."""
     type: str = ""
-    """LoadBalancer, NodePort or Route."""
+    """NodePort, LoadBalancer, Route or Ingress."""
     ip: str = ""
-    """The node's address, for a NodePort."""
+    """The node's address, for a NodePort; none: that of the hub's first ready node, by name."""
 
 
 class Server(Part):
@@ -91,7 +91,7 @@ class Server(Part):
     min_available_clients: int = Field(default=1, ge=1)
     """How many clusters must be there to start; 1 if nothing is said."""
     listeners: tuple[Listener, ...] = ()
-    """How clients reach upstream's server."""
+    """How clusters reach the bus; they are told the last one's address. None: the one that the scheduler was told."""
     storage: Storage | None = None
     """Where the model is kept on the hub."""
     initial_model: str = Field(default="", max_length=NAME_CHARACTERS_MAX, pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")

@@ -3,12 +3,13 @@
 from pydantic import Field
 
 from fedplane.schemas.fact import Fact
-from fedplane.schemas.models import Chosen, Metrics, Model, Piece, Refused
+from fedplane.schemas.models import LISTENERS_MAX, Chosen, Exposure, Metrics, Model, Piece, Refused
 from fedplane.schemas.names import Name
 from fedplane.schemas.resources import FederatedLearning
 
 __all__ = [
-    "Archived", "Cancelled", "Completed", "EditRefused", "Failed", "Kept", "RunFact", "Scheduled", "Started", "Submitted", "Waiting",
+    "Archived", "Cancelled", "Completed", "EditRefused", "Exposed", "Failed", "Kept", "RunFact", "Scheduled", "Started", "Submitted",
+    "Waiting",
 ]  # fmt: skip
 
 
@@ -79,6 +80,18 @@ class EditRefused(RunFact):
 
     generation: int = Field(ge=1)
     message: str
+
+
+class Exposed(RunFact):
+    """The listeners that the run asks for, as they are now. The scheduler says it anew when an address changes, and the last one counts."""
+
+    type = "io.fedplane.run.exposed.v1"
+    template = "fed.v1.run.{run}.exposed.{number}"
+    said_by = "scheduler"
+
+    number: int = Field(ge=1)
+    listeners: tuple[Exposure, ...] = Field(max_length=LISTENERS_MAX)
+    pending: dict[str, str] = Field(default={}, max_length=LISTENERS_MAX)
 
 
 # The end of a run

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fedplane.schemas.models import Chosen, Instant, Metrics, Model, Refused, Task
+from fedplane.schemas.models import Chosen, Exposure, Instant, Metrics, Model, Refused, Task
 from fedplane.schemas.names import Name
 
 __all__ = ["MESSAGE_CHARACTERS_MAX", "ROUNDS_KEPT_MAX", "Condition", "Decline", "Phase", "RoundState", "RoundView", "RunView"]
@@ -41,7 +41,7 @@ class Phase(StrEnum):
 class Condition(_Shown):
     """One question about the run, answered: `last_transition_at` is when the answer last changed, not when it was last given."""
 
-    type: Literal["Scheduled", "Running", "Completed", "Failed", "Kept", "Synced"]
+    type: Literal["Scheduled", "Exposed", "Running", "Completed", "Failed", "Kept", "Synced"]
     status: Literal["True", "False", "Unknown"]
     reason: str
     message: str
@@ -95,6 +95,7 @@ class RunView(_Shown):
     `round` and `task` are the latest round's. `model` is the latest there is; `metrics` are the run's final ones.
     `phases` says when each phase began. `failure_reason` is one word for a program; `message` is for a person.
     `storage` is the type of the storage in which the resource wants the model, and `location` where it lies there since it was kept.
+    `listeners` are how the bus is reached from outside the hub, of those that the run asks for and that have an address.
     `name`, `namespace`, `uid` and `generation` are the resource's, as it was when the run was asked for.
     `wanted` and `eligible` are how many clusters the run needed and how many fitted when it last had to wait.
     """
@@ -124,6 +125,7 @@ class RunView(_Shown):
     metrics: Metrics = {}
     storage: str = ""
     location: str = ""
+    listeners: tuple[Exposure, ...] = ()
 
     @property
     def ended(self) -> bool:

@@ -8,8 +8,8 @@ import pytest
 from fedplane.runtime.objects import Change, ChangeType
 from fedplane.runtime.ports import Fence, Recorded
 from fedplane.runtime.replica import Perform, State
+from fedplane.scheduler.attempts import Tried
 from fedplane.scheduler.intake import EDITS_MAX, Hold, Intake, Look, Publish, Release, Runs
-from fedplane.scheduler.sending import Tried
 from fedplane.scheduler.wishes import FINALIZER, Wish
 from fedplane.schemas.facts import Archived, Cancelled, Completed, EditRefused, Failed, Scheduled, Started, Submitted
 from fedplane.schemas.models import Chosen, Model, Piece

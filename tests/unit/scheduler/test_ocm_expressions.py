@@ -144,6 +144,7 @@ def test_what_has_no_value_fails_and_says_why(text, said):
         ("managedCluster[?'a']", "optional keys ([?) are not supported; guard with in at '?', character 16"),
         ("has(managedCluster)", "has() takes a field, as in has(managedCluster.metadata)"),
         ("[1].all(1, true)", "all() takes a variable's name and an expression with it"),
+        ("[1].filter(x, true, x > 0)", "filter() takes a variable's name and an expression with it"),
         (
             "timestamp('2026-01-01T00:00:00Z')",
             "timestamp() is not supported; "
@@ -180,6 +181,16 @@ def test_what_an_expression_costs_has_a_bound(text):
         value(text)
 
     assert str(failure.value) == f"this costs more than {COST_MAX} steps; make it shorter"
+
+
+def test_who_has_run_out_of_budget_is_not_saved_by_another_side():
+    with pytest.raises(Failure, match="this costs more than 50 steps"):
+        value(f"{HUNDRED}.all(a, a > 0) || true", budget=50)
+
+
+def test_a_text_that_grows_is_paid_for_by_its_length():
+    with pytest.raises(Failure, match="this costs more than 500 steps"):
+        value(f"'{'a' * 100}'.replace('a', '{'x' * 100}')", budget=500)
 
 
 def test_what_is_not_computed_costs_nothing():

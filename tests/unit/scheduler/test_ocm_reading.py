@@ -22,7 +22,6 @@ CLUSTER = an_object(
     metadata={"labels": {"zone": "north"}, "uid": "1"},
     spec={
         "hubAcceptsClient": True,
-        "leaseDurationSeconds": 30,
         "taints": [{"key": "gpu", "value": "yes", "effect": "NoSelect", "timeAdded": NEW}],
     },
     status={
@@ -40,8 +39,6 @@ def test_a_hubs_objects_become_an_inventory():
     found = read(
         [
             CLUSTER,
-            an_object("Lease", "managed-cluster-lease", "a", spec={"renewTime": "2026-01-02T12:00:00.000000Z"}),
-            an_object("Lease", "another", "a", spec={"renewTime": "2030-01-02T12:00:00Z"}),
             an_object("ManagedClusterSet", "prod", spec={"clusterSelector": {"selectorType": "ExclusiveClusterSetLabel"}}),
             an_object("ManagedClusterSet", "plain"),
             an_object("ManagedClusterSet", "north", spec={"clusterSelector": SELECTOR}),
@@ -65,8 +62,6 @@ def test_a_hubs_objects_become_an_inventory():
                     capacity={"cpu": 4.0},
                     taints=(Taint("gpu", "yes", "NoSelect", NOON),),
                     conditions={"ManagedClusterConditionAvailable": "True"},
-                    lease_seconds=30,
-                    renewed=NOON,
                     document=CLUSTER,
                 )
             },
@@ -94,10 +89,6 @@ def test_a_hubs_objects_become_an_inventory():
         (
             an_object("ManagedCluster", status={"allocatable": {"cpu": "many"}}),
             "ManagedCluster a: status.allocatable.cpu is 'many', which is no quantity, and is left out",
-        ),
-        (
-            an_object("ManagedCluster", spec={"leaseDurationSeconds": "60"}),
-            "ManagedCluster a: spec.leaseDurationSeconds is '60', which is no whole number; 60 is assumed",
         ),
         (
             an_object("ManagedCluster", spec={"taints": ["gpu"]}),
@@ -148,7 +139,7 @@ def test_junk_is_no_object(junk):
 
 
 def test_the_last_of_two_counts_and_problems_have_an_end():
-    crowd = [an_object("ManagedCluster", f"c{number}", spec={"leaseDurationSeconds": "x"}) for number in range(PROBLEMS_MAX + 1)]
-    inventory, problems = read([*crowd, an_object("ManagedCluster", "c0", spec={"leaseDurationSeconds": 7})])
+    crowd = [an_object("ManagedCluster", f"c{number}", status={"capacity": {"cpu": "x"}}) for number in range(PROBLEMS_MAX + 1)]
+    inventory, problems = read([*crowd, an_object("ManagedCluster", "c0", status={"capacity": {"cpu": "7"}})])
 
-    assert (inventory.clusters["c0"].lease_seconds, len(inventory.clusters), len(problems)) == (7, PROBLEMS_MAX + 1, PROBLEMS_MAX)
+    assert (inventory.clusters["c0"].capacity, len(inventory.clusters), len(problems)) == ({"cpu": 7}, PROBLEMS_MAX + 1, PROBLEMS_MAX)

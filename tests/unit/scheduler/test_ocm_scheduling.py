@@ -3,19 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from inventory_story import cluster, hub
 
 from fedplane.scheduler.ocm.conditions import Condition
 from fedplane.scheduler.ocm.groups import Group, PlacementDecision, decisions
-from fedplane.scheduler.ocm.inventory import (
-    EXCLUSIVE_LABEL,
-    AddOnPlacementScore,
-    Binding,
-    ClusterSet,
-    Decision,
-    Inventory,
-    ManagedCluster,
-    Taint,
-)
+from fedplane.scheduler.ocm.inventory import AddOnPlacementScore, Binding, ClusterSet, Decision, ManagedCluster, Taint
 from fedplane.scheduler.ocm.scheduling import candidates, schedule
 from fedplane.scheduler.ocm.selectors import mistakes
 from fedplane.schemas.placements import LabelSelector, Placement, Requirement
@@ -23,15 +15,6 @@ from fedplane.schemas.placements import LabelSelector, Placement, Requirement
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 CONFIGURED = Condition("PlacementMisconfigured", False, "Succeedconfigured", "Placement configurations check pass")
 SATISFIED = Condition("PlacementSatisfied", True, "AllDecisionsScheduled", "All cluster decisions scheduled")
-
-
-def cluster(name, zone="north", **said):
-    return ManagedCluster(name=name, labels={EXCLUSIVE_LABEL: "prod", "zone": zone}, document={"metadata": {"name": name}}, **said)
-
-
-def hub(*clusters, **had):
-    given = {"sets": {"prod": ClusterSet("prod")}, "bindings": (Binding("ml", "prod"),)} | had
-    return Inventory(clusters={each.name: each for each in clusters}, **given)
 
 
 def placed(inventory, **spec):

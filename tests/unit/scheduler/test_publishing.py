@@ -68,6 +68,12 @@ def test_decisions_follow_the_groups_that_were_asked_for_and_groups_that_cannot_
     assert together == [("r-decision-1", "", "0", ["n1", "s1"])]
 
 
+def test_a_cluster_that_has_left_meanwhile_is_not_shown():
+    (body,) = decision_bodies(wish(), ["a", "gone"], {"a": ManagedCluster(name="a")}, HUB_PLACEMENT)
+
+    assert body["status"] == {"decisions": [{"clusterName": "a", "reason": ""}]}
+
+
 def test_decisions_belong_to_the_placement():
     (body,) = decision_bodies(wish(), ["a"], {"a": ManagedCluster(name="a")}, HUB_PLACEMENT)
 

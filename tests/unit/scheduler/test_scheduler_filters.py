@@ -70,13 +70,13 @@ def test_a_cluster_that_has_the_data_passes_a_run_that_asks_for_nothing_else():
             resource(),
             cluster(claims={}),
             "data",
-            "does not advertise the claim r.client-data; its value has to say where the data is",
+            "does not advertise the claim r.client-data; its value says where data is; spec.data.claim may name another",
         ),
         (
             resource(),
             cluster(claims={"r.client-data": ""}),
             "data",
-            "advertises the claim r.client-data without a value; its value has to say where the data is",
+            "advertises the claim r.client-data without a value; its value says where data is; spec.data.claim may name another",
         ),
         (
             resource(data={"claim": "data", "requiredClaims": ["consent", "data", "ethics"]}),

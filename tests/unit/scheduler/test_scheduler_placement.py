@@ -41,7 +41,7 @@ def test_the_best_take_part_and_everybody_else_learns_why_not():
             Refused(
                 cluster="bare",
                 reason="data",
-                message="does not advertise the claim r.client-data; its value has to say where the data is",
+                message="does not advertise the claim r.client-data; its value says where data is; spec.data.claim may name another",
             ),
             Refused(
                 cluster="small",
@@ -72,7 +72,7 @@ def test_a_total_is_the_sum_of_score_times_weight():
     [
         ({}, []),
         ({"framework": "flower", "weights": {"cpu": -10, "steady": 10}}, []),
-        ({"framework": "torch"}, ["spec.framework is 'torch'; known frameworks are flower, openfl, other"]),
+        ({"framework": "jax"}, ["spec.framework is 'jax'; known frameworks are flower, openfl, other, torch, sklearn"]),
         (
             {"weights": {"gpu": 1, "cpu": 11}},
             [

@@ -87,7 +87,9 @@ def test_a_run_that_has_too_few_clusters_waits_and_says_why_without_a_fence():
                 message="1 of the 2 clusters that the run needs can take part; refused: 1 by data",
                 refused=(
                     Refused(
-                        cluster="b", reason="data", message="does not advertise the claim data; its value has to say where the data is"
+                        cluster="b",
+                        reason="data",
+                        message="does not advertise the claim data; its value says where data is; spec.data.claim may name another",
                     ),
                 ),
             )
@@ -125,6 +127,18 @@ def test_nothing_is_placed_before_the_hub_is_known_and_then_by_what_it_knows():
 
     assert before == ()
     assert chosen(action.fact) == ["b"]
+
+
+def test_nothing_is_placed_before_every_cluster_of_the_hub_is_heard_of_that_can_be():
+    overview = Overview()
+    on_a_hub = Scheduler(hub=overview)
+    for name in ("a", "b", "c", "in.no.fleet"):
+        overview.see(Change(ChangeType.ADDED, {"kind": "ManagedCluster", "metadata": {"name": name}}))
+    overview.known, overview.unsaid = True, {"c"}
+    few = told(submitted(), advertised("a"))
+
+    assert on_a_hub.decide(few, NOON) == ()
+    assert len(on_a_hub.decide(told(advertised("b"), state=few), NOON)) == 1
 
 
 def test_a_wait_is_said_again_only_when_it_would_say_something_else():
@@ -191,7 +205,7 @@ def test_the_fence_follows_every_run_level_fact_but_no_wait():
 
 
 def test_what_no_fleet_could_satisfy_fails_with_everything_that_is_wrong():
-    state = told(submitted(framework="torch", weights={"gpu": 1}))
+    state = told(submitted(framework="jax", weights={"gpu": 1}))
 
     assert CORE.decide(state, NOON) == [
         State(
@@ -199,7 +213,7 @@ def test_what_no_fleet_could_satisfy_fails_with_everything_that_is_wrong():
                 at=NOON,
                 run="r-1",
                 reason="BadRequest",
-                message="spec.framework is 'torch'; known frameworks are flower, openfl, other; "
+                message="spec.framework is 'jax'; known frameworks are flower, openfl, other, torch, sklearn; "
                 "spec.weights names 'gpu'; known criteria are data_locality, cpu, memory, balance, steady",
             ),
             Fence(run_level_facts_of("r-1"), 1),

@@ -6,7 +6,8 @@ import pytest
 
 from fedplane.runtime.ports import Recorded
 from fedplane.runtime.replica import Perform, State
-from fedplane.scheduler.sending import Hub, Live, Remove, Send, Sending, Sight, Tried, pause_seconds
+from fedplane.scheduler.attempts import Tried
+from fedplane.scheduler.sending import Hub, Live, Remove, Send, Sending, Sight
 from fedplane.scheduler.standing import Stage, Standing
 from fedplane.schemas.facts import (
     Archived,
@@ -16,14 +17,15 @@ from fedplane.schemas.facts import (
     Contributed,
     Declined,
     Evaluated,
+    Exposed,
     Failed,
     Invited,
     Scheduled,
     Started,
     Submitted,
 )
-from fedplane.schemas.models import Chosen, Model, Piece
-from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
+from fedplane.schemas.models import Chosen, Exposure, Model, Piece
+from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning, Listener, Server
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 NOTHING = Piece(subject="bulk.fed.v1.r.1.model.x.0", bytes=0, chunk_bytes=8, digest="blake3:" + "0" * 64)
@@ -92,6 +94,39 @@ def test_nothing_is_decided_before_the_hub_is_known():
 
 def test_a_run_that_was_submitted_has_no_work_before_it_is_scheduled():
     assert decided(told(begun("a")[0]), clusters={"a"}) == []
+
+
+LISTENING = RESOURCE.model_copy(
+    update={"spec": RESOURCE.spec.model_copy(update={"server": Server(listeners=(Listener(type="NodePort", port=31531),))})}
+)
+EXPOSURE = Exposure(name="listener-nodeport-31531", type="NodePort", address="10.0.0.1:31531", port=31531)
+
+
+def exposed(number=1, *listeners, **pending):
+    return Exposed(at=NOON, run="r-1", number=number, listeners=listeners, pending=pending)
+
+
+def test_a_run_with_listeners_is_sent_when_the_last_one_has_an_address_and_told_it():
+    placed = (Submitted(at=NOON, run="r-1", resource=LISTENING), begun("a")[1])
+    waits = exposed(1, **{"listener-nodeport-31531": "it is taken"})
+
+    assert decided(told(*placed), clusters={"a"}) == []
+    assert decided(told(*placed, waits), clusters={"a"}) == []
+    assert decided(told(*placed, waits, exposed(2, EXPOSURE)), clusters={"a"}) == [
+        Perform(("send", "a", "r-1", None), Send("r-1", LISTENING, chosen("a"), EXPOSURE))
+    ]
+
+
+def test_a_cluster_that_waits_too_long_for_an_address_declines_and_one_that_has_its_work_does_not():
+    placed = (Submitted(at=NOON, run="r-1", resource=LISTENING), begun("a")[1], invited("a"))
+    waits = exposed(1, **{"listener-nodeport-31531": "it is taken"})
+    said = "the bus had no address for the cluster for 300 s: listener listener-nodeport-31531 has no address yet"
+    late = NOON + timedelta(seconds=300)
+
+    assert decided(told(*placed, waits), at=late - timedelta(seconds=1), clusters={"a"}) == []
+    assert decided(told(*placed), at=late, clusters={"a"}) == [declined("a", "not-sent", said, at=late)]
+    assert decided(told(*placed, waits), at=late, clusters={"a"}) == [declined("a", "not-sent", f"{said}: it is taken", at=late)]
+    assert decided(told(*placed, waits), at=late, clusters={"a"}, works={("a", "r-1"): sight()}) == []
 
 
 ENDS = [
@@ -200,10 +235,6 @@ def test_a_work_that_vanished_is_sent_again_under_another_key():
     tried = {("a", "r-1"): Tried(NOON - timedelta(hours=1))}
 
     assert decided(told(*begun("a")), clusters={"a"}, tried=tried) == [send("a", NOON - timedelta(hours=1))]
-
-
-def test_pauses_double_and_are_bounded():
-    assert [pause_seconds(failures) for failures in (0, 1, 2, 5, 6, 10_000)] == [1, 2, 4, 32, 60, 60]
 
 
 def test_a_record_that_comes_again_is_ignored():

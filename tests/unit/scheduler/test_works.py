@@ -5,7 +5,7 @@ import pytest
 from fedplane.runtime.errors import BadInput
 from fedplane.scheduler.pods import Outfit, literal
 from fedplane.scheduler.works import FEEDBACK, work
-from fedplane.schemas.models import Chosen
+from fedplane.schemas.models import Chosen, Exposure
 from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
 
 OUTFIT = Outfit("registry.example.org/collaborator:1", "nats://hub.example.org:4222")
@@ -284,3 +284,20 @@ IMPOSSIBLE = {
 def test_what_cannot_be_sent_says_what_to_change(asked, said):
     with pytest.raises(BadInput, match=said):
         sent(**asked)
+
+
+@pytest.mark.parametrize(
+    ("bus_url", "listener", "told"),
+    [
+        ("tls://hub.example.org:4222", None, "tls://hub.example.org:4222"),
+        ("", ("NodePort", "10.0.0.1:31531"), "nats://10.0.0.1:31531"),
+        ("nats://hub.example.org:4222", ("LoadBalancer", "[fd00::2]:80"), "nats://[fd00::2]:80"),
+        ("tls://hub.example.org:4222", ("NodePort", "10.0.0.1:31531"), "tls://10.0.0.1:31531"),
+        ("nats://hub.example.org:4222", ("Route", "nats.example.org:443"), "tls://nats.example.org:443"),
+        ("", ("Ingress", "nats.example.org:443"), "tls://nats.example.org:443"),
+    ],
+)
+def test_a_run_with_a_listener_tells_its_clusters_to_come_by_it(bus_url, listener, told):
+    exposure = listener and Exposure(name="listener", type=listener[0], address=listener[1])
+
+    assert Outfit("ours:1", bus_url).by(exposure) == Outfit("ours:1", told)

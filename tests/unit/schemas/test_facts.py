@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from fedplane.schemas import facts, subjects
 from fedplane.schemas.examples import EXAMPLES
-from fedplane.schemas.facts import FACTS, Advertised, Contributed, EditRefused, Evaluated, Fact, Kept, RoundFact, Started, Waiting
+from fedplane.schemas.facts import FACTS, Advertised, Contributed, EditRefused, Evaluated, Exposed, Fact, Kept, RoundFact, Started, Waiting
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 every_fact = pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.__name__)
@@ -68,8 +68,8 @@ def test_a_fact_of_a_run_is_matched_by_all_facts_of_that_run_only(example: Fact)
 
 
 @every_example
-def test_a_fence_on_the_run_sees_its_own_facts_but_neither_rounds_nor_waits_nor_edits_nor_keeping(example: Fact) -> None:
-    expected = isinstance(example, facts.RunFact) and not isinstance(example, RoundFact | Waiting | EditRefused | Kept)
+def test_a_fence_on_the_run_sees_its_own_facts_but_none_of_rounds_and_none_that_is_numbered(example: Fact) -> None:
+    expected = isinstance(example, facts.RunFact) and not isinstance(example, RoundFact | Waiting | EditRefused | Exposed | Kept)
 
     assert matches(facts.run_level_facts_of("mnist-5f3a9c1e"), example.subject) == expected
 

@@ -6,7 +6,7 @@ from itertools import count
 from fedplane.runtime.ports import Recorded
 from fedplane.runtime.replica import Perform
 from fedplane.schemas import facts
-from fedplane.schemas.models import Chosen, Model, Piece, Refused, Task
+from fedplane.schemas.models import Chosen, Exposure, Model, Piece, Refused, Task
 from fedplane.schemas.resources import FederatedLearning
 from fedplane.schemas.views import MESSAGE_CHARACTERS_MAX, ROUNDS_KEPT_MAX, Condition, Decline, Phase, RoundState, RoundView, RunView
 from fedplane.status.phases import Phases, Runs, ShowRun
@@ -238,6 +238,8 @@ def test_a_run_that_was_ended_early_says_why() -> None:
     view = told(submitted(), started(2), opened(3, 0), aggregated(4, 0), completed(5, "accuracy reached 0.9"))[RUN]
 
     assert (view.phase, view.message) == (Phase.COMPLETED, "1 of 2 training rounds done: accuracy reached 0.9.")
+    last = told(submitted(), started(2), opened(3, 0), aggregated(4, 0, training_round=2), completed(5, "accuracy reached 0.9"))[RUN]
+    assert last.message == "2 training rounds done: accuracy reached 0.9."
 
 
 def test_a_run_that_fails_before_it_ran_was_never_running() -> None:
@@ -265,12 +267,33 @@ def test_a_refused_edit_is_a_condition_and_leaves_the_run_as_it_was() -> None:
     assert after == before.model_copy(update=changed)
 
 
+def exposed(second: int, number: int, *listeners: Exposure, **pending: str) -> facts.Exposed:
+    return facts.Exposed(at=at(second), run=RUN, number=number, listeners=listeners, pending=pending)
+
+
+def test_the_listeners_that_were_told_last_count_and_a_condition_says_why_others_are_not_there() -> None:
+    port = Exposure(name="listener-nodeport-31531", type="NodePort", address="10.0.0.1:31531", port=31531)
+    balancer = Exposure(name="listener-loadbalancer-80", type="LoadBalancer", address="lb:80")
+    before = told(submitted())[RUN]
+
+    waits = told(submitted(), exposed(2, 1, port, b="none yet", a="taken"))[RUN]
+    there = told(submitted(), exposed(2, 1, port, b="none yet", a="taken"), exposed(3, 2, port, balancer))[RUN]
+
+    def changed(sequence: int, answer: Condition, *listeners: Exposure) -> RunView:
+        told_besides = {"listeners": listeners, "conditions": (*before.conditions, answer), "sequence": sequence}
+        return before.model_copy(update=told_besides)
+
+    reachable = condition("Exposed", "True", "Reachable", "The bus is reached at 10.0.0.1:31531, lb:80.", 3)
+    assert waits == changed(2, condition("Exposed", "False", "Pending", "a: taken. b: none yet", 2), port)
+    assert there == changed(3, reachable, port, balancer)
+
+
 def test_a_run_that_ended_never_changes_again() -> None:
     cancelled = facts.Cancelled(at=at(6), run=RUN)
     ended = told(submitted(), started(2), opened(3, 0), completed(5))
     core = Phases(runs_kept_max=100)
 
-    for late in (cancelled, failed(7), contributed(8, 0, "a"), closed(8, 0), opened(9, 1), started(9), submitted(10)):
+    for late in (cancelled, failed(7), contributed(8, 0, "a"), closed(8, 0), opened(9, 1), started(9), exposed(9, 1), submitted(10)):
         assert core.evolve(ended, Recorded(late, 50)) is ended
 
 
@@ -315,14 +338,15 @@ def test_only_the_last_rounds_and_the_beginning_of_a_message_are_kept() -> None:
     assert len(view.rounds[ROUNDS_KEPT_MAX - 5].declined[0].message) == MESSAGE_CHARACTERS_MAX
 
 
-def test_the_oldest_ended_runs_are_forgotten_first() -> None:
-    core = Phases(runs_kept_max=2)
-    facts_in_order = (submitted(), submitted(run="slow-1"), failed(1), submitted(run="slow-2"), submitted(run="slow-3"))
+def test_the_oldest_ended_runs_are_forgotten_first_and_only_when_there_is_no_room() -> None:
+    core, kept_after = Phases(runs_kept_max=3), []
+    begun = (submitted(), failed(1), submitted(run="r-1"), facts.Cancelled(at=at(1), run="r-1"))
     state = core.initial()
-    for sequence, fact in enumerate(facts_in_order, 1):
+    for sequence, fact in enumerate((*begun, *(submitted(run=f"r-{number}") for number in range(2, 6))), 1):
         state = core.evolve(state, Recorded(fact, sequence))
+        kept_after.append(list(state))
 
-    assert list(state) == ["slow-1", "slow-2", "slow-3"]
+    assert kept_after[-4:] == [[RUN, "r-1", "r-2"], ["r-1", "r-2", "r-3"], ["r-2", "r-3", "r-4"], ["r-2", "r-3", "r-4", "r-5"]]
 
 
 def test_every_version_of_a_view_is_to_be_shown_under_a_key_of_its_own() -> None:

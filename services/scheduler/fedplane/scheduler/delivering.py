@@ -1,4 +1,4 @@
-"""Works on a hub: watching those that are there, sending those that `sending` wants, deleting those that it does not.
+"""Works on a hub: noting which are there, sending those that `sending` wants, deleting those that it does not.
 
 Every effect is safe to repeat and to be done by two schedulers at once: sending is server-side apply of the same object,
 deleting names the object by its uid. Both ask the log's leader first whether the run goes on, since this replica may have fallen behind.
@@ -6,46 +6,64 @@ A failed effect is no failure of the service: it is noted with its reason, tried
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
 
-from fedplane.runtime.errors import ApiDenied, ApiError, ApiUnreachable, BadInput, BusError, Conflict, NotFound
-from fedplane.runtime.kinds import MANAGED_CLUSTER, MANIFEST_WORK
-from fedplane.runtime.objects import Change, ChangeType, Kind, Object, Objects, key_of
+from fedplane.runtime.errors import ApiDenied, ApiError, ApiUnreachable, BadInput, BusError, Conflict
+from fedplane.runtime.kinds import MANIFEST_WORK
+from fedplane.runtime.objects import Change, ChangeType, Object, Objects, key_of
 from fedplane.runtime.ports import Log
 from fedplane.runtime.replica import Replica
+from fedplane.scheduler.attempts import Tried, note
+from fedplane.scheduler.informer import Informer, Knowledge
 from fedplane.scheduler.pods import Outfit
-from fedplane.scheduler.sending import ENDS, Live, Place, Remove, Send, Sending, Sight, Tried
+from fedplane.scheduler.sending import ENDS, Live, Place, Remove, Send, Sending, Sight
 from fedplane.scheduler.standing import Stage, Standing, standing
 from fedplane.scheduler.works import LABELS, work
-from fedplane.schemas.facts import Scheduled
+from fedplane.schemas.facts import Scheduled, Submitted
 
-__all__ = ["Delivering", "MANAGER", "deliver"]
+__all__ = ["AT_ONCE_MAX", "Delivering", "MANAGER", "deliver", "has_ended", "is_live"]
 
 MANAGER = "fedplane-scheduler"
-"""The field manager by which works are known to be ours."""
+"""The field manager by which what we write on a hub is known to be ours."""
 
 AT_ONCE_MAX = 8
-"""How many works are written at a time: a thousand clusters are served in seconds, and the API server has others to serve."""
-
-WATCH_AGAIN_SECONDS = 60.0
-"""After a watch was refused. Whoever has to install something or grant a permission takes longer than that."""
-
-TRIED_MAX = 100_000
-"""How many attempts are remembered. Forgetting one costs an attempt that comes too early."""
+"""How many effects of one sort are under way at a time. A thousand clusters are served in seconds, and the API server has others, too."""
 
 
 async def deliver(
-    log: Log, objects: Objects, outfit: Outfit, core: Sending, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    log: Log,
+    objects: Objects,
+    clusters: Informer,
+    outfit: Outfit,
+    core: Sending,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> None:
-    """Keep the hub's works as they should be, until cancelled."""
+    """Keep the hub's works as they should be, until cancelled. `clusters` tells of ManagedClusters, and is run by whoever has it."""
     delivering = Delivering(log, objects, outfit, core, clock)
+    works = Informer(objects, MANIFEST_WORK, labels=LABELS)
+
+    def know() -> None:
+        core.hub.known = all(informer.knowledge is Knowledge.COMPLETE for informer in (works, clusters))
+
+    works.tell(delivering.see_work, know)
+    clusters.tell(delivering.see_cluster, know)
     replica: Replica[Live] = Replica(core, log, perform=delivering, clock=clock)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(delivering.watch())
+        tasks.create_task(works.run())
         tasks.create_task(replica.run())
+
+
+async def has_ended(log: Log, run: str) -> bool:
+    """Whether the log's leader has an end of the run."""
+    return any([await log.read(end.pattern(run=run)) for end in ENDS])
+
+
+async def is_live(log: Log, run: str) -> bool:
+    """Whether the log's leader has the run as one that goes on."""
+    return await log.read(Submitted.pattern(run=run)) is not None and not await has_ended(log, run)
 
 
 class Delivering:
@@ -58,14 +76,7 @@ class Delivering:
         self._core = core
         self._clock = clock
         self._slots = asyncio.Semaphore(AT_ONCE_MAX)
-        self._synced: set[Kind] = set()
         self._logger = structlog.get_logger()
-
-    async def watch(self) -> None:
-        """Watch works and clusters until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch(MANIFEST_WORK, LABELS, self._see_work, self._core.hub.works.clear))
-            tasks.create_task(self._watch(MANAGED_CLUSTER, {}, self._see_cluster, self._core.hub.clusters.clear))
 
     async def __call__(self, effect: object) -> None:
         """Send or remove a work, and note what came of it."""
@@ -92,7 +103,7 @@ class Delivering:
                 self._note(place, None)
 
     async def _send(self, effect: Send) -> None:
-        body = work(effect.run, effect.resource, effect.chosen, self._outfit)
+        body = work(effect.run, effect.resource, effect.chosen, self._outfit.by(effect.listener))
         if await self._goes_on(effect.run, effect.chosen.cluster):
             await self._objects.apply(MANIFEST_WORK, body, MANAGER)
             self._logger.info("work sent", run=effect.run, cluster=effect.chosen.cluster)
@@ -111,44 +122,20 @@ class Delivering:
         record = await self._log.read(Scheduled.pattern(run=run))
         if record is None or not isinstance(record.fact, Scheduled) or cluster not in {each.cluster for each in record.fact.participants}:
             return False
-        return not any([await self._log.read(end.pattern(run=run)) for end in ENDS])
+        return not await has_ended(self._log, run)
 
     def _note(self, place: Place, failed: Standing | None) -> None:
         now, tried = self._clock(), self._core.hub.tried
-        before = tried.pop(place, Tried(now))
+        before = tried.get(place, Tried(now))
         if failed is None:
-            tried[place] = Tried(now)
+            note(tried, place, Tried(now))
         else:
             again = before.standing is not None and before.standing.stage == failed.stage
-            tried[place] = Tried(now, before.failures + 1, before.since if again else now, failed)
+            note(tried, place, Tried(now, before.failures + 1, before.since if again else now, failed))
             self._logger.warning("work not written, will try again", cluster=place[0], run=place[1], why=failed.said)
-        while len(tried) > TRIED_MAX:
-            del tried[next(iter(tried))]
 
-    async def _watch(self, kind: Kind, labels: Mapping[str, str], see: Callable[[Change], None], forget: Callable[[], None]) -> None:
-        """Watch for ever. A hub that has no such kind, or does not let us look, is asked again; nothing is decided until then."""
-        while True:
-            forget()
-            self._know(kind, False)
-            try:
-                async for change in self._objects.watch(kind, labels=labels):
-                    if change.type is ChangeType.SYNCED:
-                        self._know(kind, True)
-                    else:
-                        see(change)
-            except ApiUnreachable as error:
-                self._logger.warning("the hub is not reached, will try again", error=str(error))
-            except ApiDenied as error:
-                self._logger.error(f"clusters get no work; grant the scheduler get, list and watch on {kind.plural}", error=str(error))
-            except NotFound as error:
-                self._logger.error("clusters get no work; is Open Cluster Management installed on the hub?", error=str(error))
-            await asyncio.sleep(WATCH_AGAIN_SECONDS)
-
-    def _know(self, kind: Kind, known: bool) -> None:
-        (self._synced.add if known else self._synced.discard)(kind)
-        self._core.hub.known = len(self._synced) == 2
-
-    def _see_work(self, change: Change) -> None:
+    def see_work(self, change: Change) -> None:
+        """A work of ours, and since when it has stood as it does."""
         cluster, run = place = key_of(change.object)
         works = self._core.hub.works
         if change.type is ChangeType.DELETED:
@@ -161,7 +148,8 @@ class Delivering:
         if not lasts:
             self._logger.info("work stands", run=run, cluster=cluster, stage=seen.stage.value, said=seen.said)
 
-    def _see_cluster(self, change: Change) -> None:
+    def see_cluster(self, change: Change) -> None:
+        """A ManagedCluster; a work can be sent to those that the hub has accepted."""
         name, hub = change.object["metadata"]["name"], self._core.hub
         if change.type is not ChangeType.DELETED and _is_accepted(change.object):
             hub.clusters.add(name)

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from fedplane.scheduler.excerpts import excerpt
 from fedplane.scheduler.fleet import Cluster, available
 from fedplane.scheduler.ocm import predicates, scheduling, taints
 from fedplane.scheduler.ocm.cel.expressions import COST_MAX
 from fedplane.scheduler.ocm.cel.values import Meter
 from fedplane.scheduler.ocm.inventory import EXCLUSIVE_LABEL, NO_HUB, Inventory
+from fedplane.scheduler.offers import unaccepted
 from fedplane.scheduler.view import managed
 from fedplane.schemas.models import Refused
 from fedplane.schemas.placements import Predicate
@@ -75,7 +77,7 @@ def refusal(question: Question, cluster: Cluster) -> Refused | None:
     for reason, violated in FILTERS:
         message = violated(question, cluster)
         if message is not None:
-            return Refused(cluster=cluster.name, reason=reason, message=_short(message))
+            return Refused(cluster=cluster.name, reason=reason, message=excerpt(message, MESSAGE_CHARACTERS_MAX))
     return None
 
 
@@ -100,7 +102,7 @@ def _data(question: Question, cluster: Cluster) -> str | None:
     if cluster.claims.get(claim):
         return None
     has = "advertises the claim {} without a value" if claim in cluster.claims else "does not advertise the claim {}"
-    return f"{has.format(claim)}; its value has to say where the data is"
+    return f"{has.format(claim)}; its value says where data is; spec.data.claim may name another"
 
 
 def _claims(question: Question, cluster: Cluster) -> str | None:
@@ -112,11 +114,7 @@ def _accepted(question: Question, cluster: Cluster) -> str | None:
     known = question.hub.clusters.get(cluster.name)
     if known is None and cluster.managed:  # its sets and taints are unknown here, so it must not pass as a cluster without any
         return "was a hub's cluster, and this scheduler's hub has none of that name"
-    if known is None or (known.accepted and not known.deleting):
-        return None
-    if known.deleting:
-        return "is being removed from the hub"
-    return "is not accepted by the hub; set spec.hubAcceptsClient of its ManagedCluster"
+    return unaccepted(known) or None if known else None
 
 
 def _placement(question: Question, cluster: Cluster) -> str | None:
@@ -212,9 +210,3 @@ def _unknown(predicate: Predicate) -> Iterator[str]:
     names = [name for part in parts for name in part.model_extra or ()]
     if names:
         yield f"uses {', '.join(names)}, which this scheduler cannot evaluate (it knows labelSelector, claimSelector and celSelector)"
-
-
-def _short(message: str) -> str:
-    """The message, cut where it becomes unreadable, and without the half characters that JSON can smuggle in and a fact cannot carry."""
-    message = message.encode(errors="replace").decode()
-    return message if len(message) <= MESSAGE_CHARACTERS_MAX else message[: MESSAGE_CHARACTERS_MAX - 1] + "…"

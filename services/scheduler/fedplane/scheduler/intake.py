@@ -18,26 +18,25 @@ Rules that keep this file honest:
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import TypeVar
+from datetime import datetime
 
 from fedplane.runtime.objects import Key
 from fedplane.runtime.ports import Fence, Recorded
 from fedplane.runtime.replica import Action, Perform, State
+from fedplane.scheduler.attempts import Tried, is_due
 from fedplane.scheduler.overview import Overview
-from fedplane.scheduler.sending import ENDS, TICK_SECONDS, Place, Tried, pause_seconds
+from fedplane.scheduler.sending import ENDS, TICK_SECONDS, Place
 from fedplane.scheduler.wishes import DIFFERENCES_MAX, Wish, differences
 from fedplane.schemas.facts import Cancelled, EditRefused, RunFact, Scheduled, Submitted, run_level_facts_of
 from fedplane.schemas.resources import FederatedLearning
 
 __all__ = ["EDITS_MAX", "Asked", "Effect", "Hold", "Intake", "Look", "Publish", "Release", "Runs", "Seen"]
 
-V = TypeVar("V")
-
 EDITS_MAX = 100
 """How many edits of one object are answered: a program that edits in a loop must not fill the log."""
 
 MESSAGE_CHARACTERS_MAX = 2_000
+"""Of the answer to an edit: what differs in a screenful of text."""
 
 
 @dataclass(slots=True)
@@ -199,14 +198,14 @@ class Intake:
     def _attempt(self, effect: Effect, now: datetime) -> Iterator[Action]:
         """The effect, unless it is too early to try again."""
         tried = self.hub.tried.get(effect.what)
-        if tried is None or now >= tried.at + timedelta(seconds=pause_seconds(tried.failures)):
+        if is_due(tried, now):
             yield Perform((effect.what, tried.at if tried else None), effect)
 
 
 def _evolved(live: Mapping[str, Asked], fact: RunFact, sequence: int) -> Mapping[str, Asked]:
     asked = live.get(fact.run)
     if isinstance(fact, ENDS):
-        return _without(live, fact.run)
+        return {held: other for held, other in live.items() if held != fact.run}
     if asked is None:
         return {**live, fact.run: Asked(fact.resource, sequence, fact.from_hub)} if isinstance(fact, Submitted) else live
     if isinstance(fact, EditRefused):
@@ -231,7 +230,3 @@ def _edited(wish: Wish, asked: Asked, now: datetime) -> Iterator[Action]:
     said = "; ".join([*found[:DIFFERENCES_MAX], *rest])[:MESSAGE_CHARACTERS_MAX]
     message = f"the run goes on as it was asked for: {said}. To run with the edit, delete the object and make it anew"
     yield State(EditRefused(run=wish.run, at=now, generation=wish.generation, message=message))
-
-
-def _without(entries: Mapping[str, V], key: str) -> Mapping[str, V]:
-    return {held: value for held, value in entries.items() if held != key} if key in entries else entries

@@ -6,6 +6,7 @@ It sets no timers, holds no leases and stores nothing; any number of replicas ma
 import asyncio
 
 from fedplane.runtime.hub import open_hub
+from fedplane.runtime.kinds import MANAGED_CLUSTER
 from fedplane.runtime.nats import NatsBus
 from fedplane.runtime.ports import Stated
 from fedplane.runtime.replica import Replica
@@ -14,8 +15,10 @@ from fedplane.runtime.settings import read
 from fedplane.runtime.telemetry import Attributes, emit, run_traceparent
 from fedplane.scheduler.delivering import deliver
 from fedplane.scheduler.depositing import deposit
-from fedplane.scheduler.hub import tend
+from fedplane.scheduler.exposing import expose
+from fedplane.scheduler.informer import Informer
 from fedplane.scheduler.intake import Intake
+from fedplane.scheduler.listening import Listening
 from fedplane.scheduler.pods import Outfit
 from fedplane.scheduler.runs import Runs, Scheduler
 from fedplane.scheduler.sending import Sending
@@ -23,6 +26,7 @@ from fedplane.scheduler.settings import Settings
 from fedplane.scheduler.standing import Patience
 from fedplane.scheduler.storage import Keeper
 from fedplane.scheduler.storing import Storing
+from fedplane.scheduler.tending import tend
 from fedplane.schemas.facts import Scheduled
 
 __all__ = ["main"]
@@ -40,11 +44,14 @@ def main() -> None:
             replica = Replica(core, bus.log, stated=lambda outcome: _emit_scheduled(replica, outcome))
             tasks.create_task(replica.run())
             if hub is not None:
-                tasks.create_task(tend(bus.log, hub, intake))
+                clusters = Informer(hub, MANAGED_CLUSTER)
+                tasks.create_task(clusters.run())
+                tasks.create_task(tend(bus.log, hub, clusters, intake))
                 outfit = Outfit(settings.collaborator_image, settings.outside_url)
-                tasks.create_task(deliver(bus.log, hub, outfit, sending))
+                tasks.create_task(deliver(bus.log, hub, clusters, outfit, sending))
                 keeper = Keeper(settings.cli_image, settings.inside_url, settings.storage_group)
                 tasks.create_task(deposit(bus.log, hub, keeper, Storing()))
+                tasks.create_task(expose(bus.log, hub, Listening(settings.listen_namespace)))
 
     serve("scheduler", settings, schedule)
 

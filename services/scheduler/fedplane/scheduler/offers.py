@@ -14,7 +14,7 @@ from fedplane.scheduler.ocm.inventory import ManagedCluster
 from fedplane.schemas.facts import Advertised
 from fedplane.schemas.names import is_name
 
-__all__ = ["AVAILABLE", "LEASE_SECONDS", "PAUSE_SECONDS", "due", "unavailable"]
+__all__ = ["AVAILABLE", "LEASE_SECONDS", "PAUSE_SECONDS", "due", "unaccepted", "unavailable"]
 
 LEASE_SECONDS = 1800.0
 """Whether a cluster is there is for the hub to say, and it is said at once. The lease is for the time without any scheduler.
@@ -47,12 +47,17 @@ def due(clusters: Mapping[str, ManagedCluster], heard: Mapping[str, Advertised],
             yield heard[name].model_copy(update={"at": now, "unavailable": GONE})
 
 
-def unavailable(cluster: ManagedCluster) -> str:
-    """Why no run can be placed on the cluster, a sentence that continues its name; empty if one can."""
+def unaccepted(cluster: ManagedCluster) -> str:
+    """Why the hub does not want the cluster, a sentence that continues its name; empty if it does."""
     if cluster.deleting:
         return "is being removed from the hub"
-    if not cluster.accepted:
-        return "is not accepted by the hub; set spec.hubAcceptsClient of its ManagedCluster"
+    return "" if cluster.accepted else "is not accepted by the hub; set spec.hubAcceptsClient of its ManagedCluster"
+
+
+def unavailable(cluster: ManagedCluster) -> str:
+    """Why no run can be placed on the cluster, in the same way."""
+    if unwanted := unaccepted(cluster):
+        return unwanted
     match cluster.conditions.get(AVAILABLE):
         case "True":
             return ""

@@ -4,7 +4,7 @@
 Decisions that show our own runs are left out: the log tells of these, and a cluster must not count twice as busy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,15 +12,20 @@ from fedplane.runtime.objects import Change, ChangeType, Key, key_of
 from fedplane.scheduler.ocm.inventory import Decision, Inventory, ManagedCluster
 from fedplane.scheduler.ocm.reading import read
 from fedplane.scheduler.publishing import run_of
+from fedplane.schemas.names import is_name
 
 __all__ = ["Overview"]
 
 
 class Overview:
-    """What is known of the hub. Nothing may be decided from `inventory` until it is `known`."""
+    """What is known of the hub. Nothing may be decided from `inventory` until it is `known`.
+
+    `unsaid` are clusters that cannot be advertised, so that no run can be placed there.
+    """
 
     def __init__(self) -> None:
         self.known = False
+        self.unsaid: set[str] = set()
         self.clusters: dict[str, ManagedCluster] = {}
         self._scores: dict[Key, Any] = {}
         self._sets: dict[str, Any] = {}
@@ -36,6 +41,7 @@ class Overview:
         match change.object.get("kind"):
             case "ManagedCluster":
                 _keep(self.clusters, key[1], found.clusters.get(key[1]), gone)
+                self.unsaid.discard(key[1])
             case "ManagedClusterSet":
                 _keep(self._sets, key[1], found.sets.get(key[1]), gone)
             case "AddOnPlacementScore":
@@ -53,6 +59,10 @@ class Overview:
         for run, clusters in self._ours.values():
             shown[run] = shown.get(run, frozenset()) | frozenset(clusters)
         return shown
+
+    def is_complete(self, fleet: Container[str]) -> bool:
+        """Whether the fleet has every cluster of the hub. A run is placed once, so not on the first few that were advertised."""
+        return self.known and all(name in fleet or name in self.unsaid or not is_name(name) for name in self.clusters)
 
     def _see_decision(self, body: Mapping[str, Any], key: Key, decision: Decision | None, gone: bool) -> None:
         run = "" if gone else run_of(body)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from fedplane.scheduler import filters, scoring, storage
+from fedplane.scheduler import filters, listeners, scoring, storage
 from fedplane.scheduler.fleet import Cluster
 from fedplane.scheduler.ocm import predicates, prioritizers, taints
 from fedplane.scheduler.ocm.inventory import NO_HUB, Inventory
@@ -71,9 +71,10 @@ def objections(resource: FederatedLearning) -> Iterator[str]:
             yield f"spec.weights names {name!r}; known criteria are {', '.join(scoring.CRITERIA)}"
         elif not -scoring.WEIGHT_MAX <= weight <= scoring.WEIGHT_MAX:
             yield f"spec.weights.{name} is {weight:g}; a weight is from {-scoring.WEIGHT_MAX:g} to {scoring.WEIGHT_MAX:g}"
-    wrong = storage.objection(resource)
-    if wrong:
-        yield wrong
+    for objection in (storage.objection, listeners.objection):
+        wrong = objection(resource)
+        if wrong:
+            yield wrong
     placement = spec.client.placement
     wrong = taints.misconfigured(placement.tolerations)
     if wrong:

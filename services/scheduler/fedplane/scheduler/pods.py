@@ -26,11 +26,11 @@ How the pod becomes a work is told in `works`.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedplane.runtime.errors import BadInput
-from fedplane.schemas.models import Chosen
+from fedplane.schemas.models import Chosen, Exposure
 from fedplane.schemas.quantities import parse
 from fedplane.schemas.resources import FederatedLearning
 from fedplane.schemas.templates import ClusterTemplate, DataVolume, EnvironmentVariable, Resources
@@ -54,6 +54,9 @@ SERVICE_ACCOUNT = "collaborator"
 OUR_RESOURCES = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
 """A collaborator moves bytes chunk by chunk and computes nothing, whatever the model's size."""
 
+TLS_TYPES = ("Route", "Ingress")
+"""Listeners behind what tells connections apart by the name in a TLS greeting, so that nothing else gets through."""
+
 UNPRIVILEGED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 Part = dict[str, Any]
@@ -64,11 +67,18 @@ Part = dict[str, Any]
 class Outfit:
     """What every collaborator's pod is given, whatever its run and cluster.
 
-    `image` is the collaborator's, `bus_url` the bus as clusters see it.
+    `image` is the collaborator's, `bus_url` the bus as clusters see it where a run has no listener of its own.
     """
 
     image: str
     bus_url: str
+
+    def by(self, listener: Exposure | None) -> "Outfit":
+        """The same for clusters that reach the bus by a listener. Whether they speak TLS is as it is elsewhere, if nothing else will do."""
+        if listener is None:
+            return self
+        scheme = self.bus_url.partition("://")[0] if "://" in self.bus_url else "nats"
+        return replace(self, bus_url=f"{'tls' if listener.type in TLS_TYPES else scheme}://{listener.address}")
 
 
 def pod(run: str, resource: FederatedLearning, chosen: Chosen, outfit: Outfit) -> Part:

@@ -113,7 +113,7 @@ class Scheduler:
 
         A run that is placed here counts for the ones after it, lest all runs of one turn choose the same idle clusters.
         """
-        if not state.unplaced or (self.hub is not None and not self.hub.known):
+        if not state.unplaced or (self.hub is not None and not self.hub.is_complete(state.clusters)):
             return ()
         hub = None if self.hub is None else self.hub.inventory
         live_runs = Counter(cluster for participants in state.placed.values() for cluster in participants)

@@ -10,15 +10,17 @@ Rules that keep this file honest:
 2. A work without a live run may also be one that this replica has not yet read of; so whoever deletes it asks the log's leader first.
 3. A participant that is no cluster of the hub runs its own collaborator, and is sent nothing.
 4. A cluster of which no answer can come declines, by us, the invitations that it has open. Nothing else is decided for it here.
+5. A run with listeners is sent nowhere before its clusters can be told the address of the last one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from datetime import UTC, datetime
 
 from fedplane.runtime.ports import Recorded
 from fedplane.runtime.replica import Action, Perform, State
+from fedplane.scheduler.attempts import Tried, is_due
+from fedplane.scheduler.listeners import told
 from fedplane.scheduler.standing import PATIENCE, Patience, Stage, Standing, trouble
 from fedplane.schemas.facts import (
     Archived,
@@ -28,6 +30,7 @@ from fedplane.schemas.facts import (
     Contributed,
     Declined,
     Evaluated,
+    Exposed,
     Failed,
     Invited,
     RunFact,
@@ -35,20 +38,13 @@ from fedplane.schemas.facts import (
     Submitted,
     run_level_facts_of,
 )
-from fedplane.schemas.models import Chosen
+from fedplane.schemas.models import Chosen, Exposure
 from fedplane.schemas.resources import FederatedLearning
 
-__all__ = [
-    "ENDS", "Hub", "Live", "LiveRun", "Place", "Remove", "Send", "Sending", "Sight", "TICK_SECONDS", "Tried", "pause_seconds",
-]  # fmt: skip
-
-V = TypeVar("V")
+__all__ = ["ENDS", "Hub", "Live", "LiveRun", "Place", "Remove", "Send", "Sending", "Sight", "TICK_SECONDS"]
 
 TICK_SECONDS = 1.0
 """How often the hub's news is looked at; agents report every ten seconds or so."""
-
-PAUSE_MIN_SECONDS, PAUSE_MAX_SECONDS = 1.0, 60.0
-"""Between two attempts to send or remove the same work, doubling from the one to the other."""
 
 ENDS: tuple[type[RunFact], ...] = (Completed, Failed, Cancelled, Archived)
 """The facts after which a run has no works."""
@@ -69,16 +65,6 @@ class Sight:
     leaving: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """The last attempt to send or remove a work: when it ended, how many have failed in a row, since when, and why."""
-
-    at: datetime
-    failures: int = 0
-    since: datetime | None = None
-    standing: Standing | None = None
-
-
 @dataclass(slots=True)
 class Hub:
     """What this process sees of the hub; whoever watches it writes here, and nothing is decided until it is `known`.
@@ -95,11 +81,12 @@ class Hub:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """The effect of putting a work on the hub."""
+    """The effect of putting a work on the hub. `listener` is how its cluster reaches the bus, if the run says."""
 
     run: str
     resource: FederatedLearning
     chosen: Chosen
+    listener: Exposure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +101,16 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """A run that was asked for and has not ended. `invited` are the rounds that a cluster has not answered, by cluster."""
+    """A run that was asked for and has not ended. `invited` are the rounds that a cluster has not answered, by cluster.
+
+    `placed_at` is when its participants were chosen, `exposed` the last that was said of its listeners.
+    """
 
     resource: FederatedLearning
     participants: Mapping[str, Chosen] = field(default_factory=dict)
     invited: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    placed_at: datetime = LONG_AGO
+    exposed: Exposed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +125,7 @@ class Sending:
     """See `fedplane.runtime.replica.Core`. `hub` is the other half of what is known, beside the log."""
 
     patterns: tuple[tuple[str, ...], ...] = (
-        (run_level_facts_of("*"), *(fact.pattern() for fact in (Invited, Contributed, Evaluated, Declined, Closed))),
+        (run_level_facts_of("*"), *(fact.pattern() for fact in (Exposed, Invited, Contributed, Evaluated, Declined, Closed))),
     )
 
     def __init__(self, patience: Patience = PATIENCE, tick_seconds: float | None = TICK_SECONDS) -> None:
@@ -158,23 +150,21 @@ class Sending:
         return (*_surplus(state, self.hub, now), *_due(state, self.hub, now, self.patience))
 
 
-def pause_seconds(failures: int) -> float:
-    """How long to wait after so many failures in a row."""
-    return min(PAUSE_MIN_SECONDS * 2.0 ** min(failures, 30), PAUSE_MAX_SECONDS)
-
-
 def _evolved(runs: Mapping[str, LiveRun], fact: RunFact) -> Mapping[str, LiveRun]:
     run = runs.get(fact.run)
     match fact:
         case Submitted() if run is None:
             return {**runs, fact.run: LiveRun(fact.resource)}
         case Completed() | Failed() | Cancelled() | Archived():
-            return _without(runs, fact.run)
+            return {held: other for held, other in runs.items() if held != fact.run}
     if run is None:
         return runs
     match fact:
         case Scheduled():
-            return {**runs, fact.run: replace(run, participants={chosen.cluster: chosen for chosen in fact.participants})}
+            participants = {chosen.cluster: chosen for chosen in fact.participants}
+            return {**runs, fact.run: replace(run, participants=participants, placed_at=fact.at)}
+        case Exposed():
+            return {**runs, fact.run: replace(run, exposed=fact)}
         case Invited(cluster=cluster, round=number):
             return {**runs, fact.run: replace(run, invited={**run.invited, cluster: run.invited.get(cluster, frozenset()) | {number}})}
         case Contributed() | Evaluated() | Declined():
@@ -201,11 +191,12 @@ def _surplus(state: Live, hub: Hub, now: datetime) -> Iterator[Action]:
 def _due(state: Live, hub: Hub, now: datetime, patience: Patience) -> Iterator[Action]:
     """Works that should be there and are not, and invitations that nobody will answer."""
     for run, known in state.runs.items():
+        listener, lacking = told(known.resource, known.exposed)
         for cluster, chosen in known.participants.items():
             place = cluster, run
-            if cluster in hub.clusters and place not in hub.works and (turn := _turn(hub, place, now)):
-                yield Perform(("send", *place, *turn), Send(run, known.resource, chosen))
-            seen = _seen(hub, place) if cluster in known.invited else None
+            if not lacking and cluster in hub.clusters and place not in hub.works and (turn := _turn(hub, place, now)):
+                yield Perform(("send", *place, *turn), Send(run, known.resource, chosen, listener))
+            seen = _seen(hub, place, known, lacking) if cluster in known.invited else None
             found = trouble(run, *seen, now, patience) if seen else None
             if found:
                 for number in sorted(known.invited[cluster]):
@@ -215,20 +206,16 @@ def _due(state: Live, hub: Hub, now: datetime, patience: Patience) -> Iterator[A
 def _turn(hub: Hub, place: Place, now: datetime) -> tuple[datetime | None] | None:
     """What tells this attempt from the last one; None while it is too early for another."""
     tried = hub.tried.get(place)
-    if tried is None:
-        return (None,)
-    return (tried.at,) if now >= tried.at + timedelta(seconds=pause_seconds(tried.failures)) else None
+    return (tried.at if tried else None,) if is_due(tried, now) else None
 
 
-def _seen(hub: Hub, place: Place) -> tuple[Standing, datetime] | None:
-    """How far the cluster's part has got, and since when; None if nothing is known."""
+def _seen(hub: Hub, place: Place, known: LiveRun, lacking: str) -> tuple[Standing, datetime] | None:
+    """How far the cluster's part has got, and since when; None if nothing is known. `lacking` is why it has no address of the bus."""
     if place[0] not in hub.clusters:
         return (Standing(Stage.LEFT), LONG_AGO) if place[0] in hub.departed or place in hub.works else None
     if sight := hub.works.get(place):
         return sight.standing, sight.since
+    if lacking:
+        return Standing(Stage.UNEXPOSED, lacking), known.placed_at
     tried = hub.tried.get(place)
     return (tried.standing, tried.since) if tried and tried.standing and tried.since else None
-
-
-def _without(entries: Mapping[str, V], key: str) -> Mapping[str, V]:
-    return {held: value for held, value in entries.items() if held != key} if key in entries else entries

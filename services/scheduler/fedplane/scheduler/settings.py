@@ -30,6 +30,9 @@ class Settings(HubSettings):
     inside_url: str = ""
     """The bus as any namespace of the hub reaches it, such as `nats://nats.fedplane:4222`. Without it no model is kept on the hub."""
 
+    listen_namespace: str = Field(default="", max_length=63)
+    """The hub's namespace that the bus is in. Without it no listener is made, and clusters of a run that asks for one decline."""
+
     storage_group: int = Field(default=10001, ge=0)
     """The group that owns the files of a volume that models are kept on, so that the image's user may write. 0: the hub's to say."""
 

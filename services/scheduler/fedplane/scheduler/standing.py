@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from fedplane.scheduler.excerpts import excerpt
 from fedplane.scheduler.works import BACKOFF_LIMIT, NAMESPACE
 
 __all__ = ["PATIENCE", "Patience", "Stage", "Standing", "Trouble", "standing", "trouble"]
@@ -20,9 +21,10 @@ SAID_CHARACTERS_MAX = 1_000
 
 
 class Stage(StrEnum):
-    """How far a cluster's part of a run has got. The first three have no work on the hub."""
+    """How far a cluster's part of a run has got. The first four have no work on the hub."""
 
     LEFT = "left"
+    UNEXPOSED = "unexposed"
     REFUSED = "refused"
     UNREACHED = "unreached"
     SENT = "sent"
@@ -88,6 +90,7 @@ class _Bound:
 
 TROUBLES: Mapping[Stage, _Bound] = {
     Stage.LEFT: _Bound("left", _none, "the cluster has left the hub, or the hub accepts it no longer"),
+    Stage.UNEXPOSED: _Bound("not-sent", _start, "the bus had no address for the cluster for {seconds:g} s"),
     Stage.REFUSED: _Bound("not-sent", _refusal, "the hub did not take the work for the cluster for {seconds:g} s"),
     Stage.UNREACHED: _Bound("not-sent", _start, "the work could not be put on the hub for {seconds:g} s"),
     Stage.SENT: _Bound(
@@ -123,13 +126,13 @@ def standing(work: Mapping[str, Any]) -> Standing:
     manifest = next(iter(_objects(_object(status.get("resourceStatus")).get("manifests"))), {})
     applied = _condition(manifest, "Applied") or _condition(status, "Applied")
     if applied.get("status") == "False":
-        return Standing(Stage.UNAPPLIED, _short(applied.get("message")))
+        return Standing(Stage.UNAPPLIED, _said(applied.get("message")))
     if applied.get("status") != "True":
         return Standing(Stage.SENT)
     said = _feedback(manifest)
     failed, ready = said.get("failed"), said.get("ready")
     if said.get("failedReason") or (isinstance(failed, int) and failed > BACKOFF_LIMIT):
-        return Standing(Stage.FAILED, _short(said.get("failedMessage") or said.get("failedReason") or f"its pods failed {failed} times"))
+        return Standing(Stage.FAILED, _said(said.get("failedMessage") or said.get("failedReason") or f"its pods failed {failed} times"))
     if said.get("succeeded"):
         return Standing(Stage.ENDED)
     # Kubernetes before 1.24 does not count pods that are ready; one that is there is then believed to work.
@@ -158,6 +161,5 @@ def _objects(value: Any) -> list[Mapping[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
-def _short(said: Any) -> str:
-    text = str(said or "").encode(errors="replace").decode()
-    return text if len(text) <= SAID_CHARACTERS_MAX else text[: SAID_CHARACTERS_MAX - 1] + "…"
+def _said(by_another: Any) -> str:
+    return excerpt(str(by_another or ""), SAID_CHARACTERS_MAX)

@@ -8,18 +8,16 @@ What a Job is made of is said in `storage`, and making it is the business of `de
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import TypeVar
+from datetime import datetime
 
 from fedplane.runtime.ports import Recorded
 from fedplane.runtime.replica import Action, Perform
-from fedplane.scheduler.sending import TICK_SECONDS, Tried, pause_seconds
+from fedplane.scheduler.attempts import Tried, is_due
+from fedplane.scheduler.sending import TICK_SECONDS
 from fedplane.schemas.facts import Archived, Cancelled, Completed, Failed, RunFact, Submitted, run_level_facts_of
 from fedplane.schemas.resources import FederatedLearning
 
-__all__ = ["Attempts", "Runs", "Store", "Storing"]
-
-V = TypeVar("V")
+__all__ = ["Runs", "Store", "Storing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,29 +30,21 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """The resources of runs that have storage, by id: of those that go on, and of those that have completed."""
+    """The resources of runs that have storage, by id, and which of these runs have completed."""
 
-    live: Mapping[str, FederatedLearning] = field(default_factory=dict)
-    completed: Mapping[str, FederatedLearning] = field(default_factory=dict)
+    resources: Mapping[str, FederatedLearning] = field(default_factory=dict)
+    completed: frozenset[str] = frozenset()
     sequence: int = 0
 
 
-@dataclass(slots=True)
-class Attempts:
-    """What came of this process's attempts: who has a Job, and each other run's last attempt. Whoever makes Jobs writes here."""
-
-    made: set[str] = field(default_factory=set)
-    tried: dict[str, Tried] = field(default_factory=dict)
-
-
 class Storing:
-    """See `fedplane.runtime.replica.Core`. `attempts` is the other half of what is known, beside the log."""
+    """See `fedplane.runtime.replica.Core`. `tried` has each run's last attempt, as whoever makes the Jobs notes it."""
 
     patterns: tuple[tuple[str, ...], ...] = ((run_level_facts_of("*"),),)
 
     def __init__(self, tick_seconds: float | None = TICK_SECONDS) -> None:
         self.tick_seconds = tick_seconds
-        self.attempts = Attempts()
+        self.tried: dict[str, Tried] = {}
 
     def initial(self) -> Runs:
         """No runs."""
@@ -62,28 +52,24 @@ class Storing:
 
     def evolve(self, state: Runs, record: Recorded) -> Runs:
         """What the fact means. A record that comes again is behind us."""
-        fact, live, completed = record.fact, state.live, state.completed
+        fact, resources, completed = record.fact, state.resources, state.completed
         if record.sequence <= state.sequence or not isinstance(fact, RunFact):
             return state
         match fact:
             case Submitted() if fact.resource.spec.server.storage is not None:
-                live = {**live, fact.run: fact.resource}
-            case Completed() if fact.run in live:
-                live, completed = _without(live, fact.run), {**completed, fact.run: live[fact.run]}
-            case Failed() | Cancelled() | Archived():
-                live, completed = _without(live, fact.run), _without(completed, fact.run)
-        return Runs(live, completed, record.sequence)
+                resources = {**resources, fact.run: fact.resource}
+            case Completed() if fact.run in resources:
+                completed |= {fact.run}
+            case Failed() | Cancelled() | Archived() if fact.run in resources:
+                resources = {run: resource for run, resource in resources.items() if run != fact.run}
+                completed -= {fact.run}
+        return Runs(resources, completed, record.sequence)
 
     def decide(self, state: Runs, now: datetime) -> Sequence[Action]:
-        """Every completed run that has no Job yet, unless it was tried a moment ago."""
-        tried = self.attempts.tried
-        return [
-            Perform(("store", run, tried[run].at if run in tried else None), Store(run, resource))
-            for run, resource in state.completed.items()
-            if run not in self.attempts.made
-            if run not in tried or now >= tried[run].at + timedelta(seconds=pause_seconds(tried[run].failures))
-        ]
-
-
-def _without(entries: Mapping[str, V], key: str) -> Mapping[str, V]:
-    return {held: value for held, value in entries.items() if held != key} if key in entries else entries
+        """Every completed run that this process has made no Job for, unless it was tried a moment ago."""
+        actions = []
+        for run, resource in state.resources.items():
+            tried = self.tried.get(run)
+            if run in state.completed and (tried is None or (tried.failures and is_due(tried, now))):
+                actions.append(Perform(("store", run, tried.at if tried else None), Store(run, resource)))
+        return actions

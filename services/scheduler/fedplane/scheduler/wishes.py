@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from fedplane.runtime.errors import BadInput
 from fedplane.runtime.objects import Object
+from fedplane.scheduler.excerpts import excerpt
 from fedplane.schemas.envelope import FACT_BYTES_MAX
 from fedplane.schemas.names import run_id
 from fedplane.schemas.resources import API_VERSION, APP_ANNOTATION, KIND, FederatedLearning, Metadata, explain_invalid
@@ -29,6 +30,7 @@ REQUEST_BYTES_MAX = FACT_BYTES_MAX - 10_000
 """What an object may ask for has to fit a fact, with its run, its time and the reason."""
 
 EXPLANATION_CHARACTERS_MAX = 5_000
+VALUE_CHARACTERS_MAX = 100
 DIFFERENCES_MAX = 20
 """More than a person reads. The object itself has all of it."""
 
@@ -120,18 +122,12 @@ def _resource(metadata: Metadata, spec: object) -> tuple[FederatedLearning, str]
         asked = FederatedLearning.model_validate({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec or {}})
         size = len(asked.model_dump_json(by_alias=True, exclude_none=True).encode())
     except ValidationError as error:
-        return bare, _short(explain_invalid(error).replace("\n", "; "))
+        return bare, excerpt(explain_invalid(error).replace("\n", "; "), EXPLANATION_CHARACTERS_MAX)
     except ValueError as error:  # text that UTF-8 cannot write
-        return bare, _short(f"the object cannot be written down: {error}")
+        return bare, excerpt(f"the object cannot be written down: {error}", EXPLANATION_CHARACTERS_MAX)
     if size > REQUEST_BYTES_MAX:
         return bare, f"the object has {size} bytes, and what asks for a run may have {REQUEST_BYTES_MAX}; shorten its largest fields"
     return asked, ""
-
-
-def _short(text: str) -> str:
-    """The text as a fact can carry it, without the half characters that JSON can smuggle in."""
-    text = text.encode(errors="replace").decode()
-    return text if len(text) <= EXPLANATION_CHARACTERS_MAX else text[: EXPLANATION_CHARACTERS_MAX - 1] + "…"
 
 
 def _fields(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -144,5 +140,4 @@ def _fields(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _said(value: object) -> str:
-    text = "not said" if value is None else repr(value)
-    return text if len(text) <= 100 else text[:99] + "…"
+    return "not said" if value is None else excerpt(repr(value), VALUE_CHARACTERS_MAX)

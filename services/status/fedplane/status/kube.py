@@ -1,7 +1,7 @@
 """Writing what `outward` and `milestones` make of a view to the hub's API server: the object's status, and Events about it.
 
 The status is applied (server-side apply) under a field manager of our own, and takes over by force the fields that are ours to say.
-What others say of the object, such as its listeners, is not touched.
+What others say of the object is not touched.
 Before each write the object is looked up: an object that already tells as much is left alone, so replicas do not write in turn,
 and one that has gone, or is another one under the same name, gets nothing that is not about it.
 

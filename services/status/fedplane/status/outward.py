@@ -3,7 +3,6 @@
 Everybody who folded the same facts writes the same status, to the byte.
 Every time in it is a fact's, in whole seconds as in all of Kubernetes.
 Upstream's words are kept where its controller would print them, since people and scripts wait for them; the conditions say more.
-`listeners` are left out, and with them stay what whoever serves them writes.
 
 Pure. When and how it is written is the business of `pacing` and `kube`.
 """
@@ -13,11 +12,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from fedplane.schemas.models import METRICS_MAX, Metrics, Term
+from fedplane.schemas.models import METRICS_MAX, Exposure, Metrics, Term
 from fedplane.schemas.object_status import (
     CLUSTERS_SHOWN_MAX,
     ROUNDS_SHOWN_MAX,
     CriterionStatus,
+    ListenerStatus,
     ModelStatus,
     ObjectCondition,
     ObjectStatus,
@@ -72,6 +72,7 @@ def _status(view: RunView, clusters: int) -> ObjectStatus:
     return ObjectStatus(
         phase=view.phase.value,
         message=_message(view),
+        listeners=tuple(_listener(listener) for listener in view.listeners),
         observed_generation=view.generation,
         conditions=tuple(
             ObjectCondition(
@@ -125,6 +126,11 @@ def _message(view: RunView) -> str:
     return view.message
 
 
+def _listener(of: Exposure) -> ListenerStatus:
+    """As upstream prints it."""
+    return ListenerStatus(name=f"listener(service):{of.name}", type=of.type, address=of.address, port=of.port)
+
+
 def _round(of: RoundView) -> RoundStatus:
     return RoundStatus(
         round=of.round,
@@ -165,7 +171,7 @@ def _model(view: RunView) -> ModelStatus | None:
 
 def _json(status: ObjectStatus) -> dict[str, Any]:
     """As it is applied: what is empty is left out, so that we hold no field in which we say nothing; a zero is something."""
-    bare = _bare(status.model_dump(mode="json", by_alias=True, exclude={"listeners"}))
+    bare = _bare(status.model_dump(mode="json", by_alias=True))
     assert isinstance(bare, dict)
     return bare
 

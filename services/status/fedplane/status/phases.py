@@ -159,6 +159,16 @@ def _edit_refused(view: RunView, fact: facts.EditRefused) -> RunView:
     return _answering(view.model_copy(update={"generation": max(view.generation, fact.generation)}), refused)
 
 
+def _exposed(view: RunView, fact: facts.Exposed) -> RunView:
+    """Those that have an address are shown, and of the others why they have none."""
+    told = view.model_copy(update={"listeners": fact.listeners})
+    if fact.pending:
+        message = cut(listed((f"{name}: {why}" for name, why in sorted(fact.pending.items())), ". "))
+        return _answering(told, Condition(type="Exposed", status="False", reason="Pending", message=message, last_transition_at=fact.at))
+    message = cut(f"The bus is reached at {listed((listener.address for listener in fact.listeners), ', ')}.")
+    return _answering(told, Condition(type="Exposed", status="True", reason="Reachable", message=message, last_transition_at=fact.at))
+
+
 MEANINGS: dict[type[facts.RunFact], Callable[[RunView, Any], RunView]] = {
     facts.Waiting: _waiting,
     facts.Scheduled: _scheduled,
@@ -168,6 +178,7 @@ MEANINGS: dict[type[facts.RunFact], Callable[[RunView, Any], RunView]] = {
     facts.Failed: _failed,
     facts.Cancelled: _cancelled,
     facts.EditRefused: _edit_refused,
+    facts.Exposed: _exposed,
     facts.Kept: _kept,
 }
 """What each fact about a run that was submitted does to its view."""

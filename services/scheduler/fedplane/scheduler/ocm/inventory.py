@@ -31,7 +31,7 @@ class ManagedCluster:
     """One ManagedCluster.
 
     `accepted` is `spec.hubAcceptsClient`; `conditions` has the status of each condition by its type ("True", "False", "Unknown").
-    `renewed` is when the cluster's lease was renewed last, if that is known. `document` is the whole object, for expressions.
+    `document` is the whole object, for expressions.
     """
 
     name: str
@@ -43,8 +43,6 @@ class ManagedCluster:
     conditions: Mapping[str, str] = field(default_factory=dict)
     accepted: bool = True
     deleting: bool = False
-    lease_seconds: int = 60
-    renewed: datetime | None = None
     document: Mapping[str, object] = field(default_factory=dict)
 
 

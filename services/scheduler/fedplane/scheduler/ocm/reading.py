@@ -6,9 +6,9 @@ What is left out never lets a cluster in: a taint of unknown effect counts as No
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
@@ -24,10 +24,6 @@ PROBLEMS_MAX = 1_000
 
 PLACEMENT_LABEL = "cluster.open-cluster-management.io/placement"
 """The label by which a PlacementDecision says whose it is."""
-
-LEASE = "managed-cluster-lease"
-LEASE_SECONDS = 60
-"""The name of a cluster's lease in its namespace on the hub, and the default of `leaseDurationSeconds`."""
 
 EFFECTS = ("NoSelect", "PreferNoSelect", "NoSelectIfNew")
 YEARS = range(1, 9000)
@@ -54,12 +50,6 @@ class _Object:
         for name in path:
             found = found.get(name) if isinstance(found, dict) else None
         return found
-
-    def whole(self, default: int, *path: str) -> int:
-        found = self.part(*path)
-        if found is not None and not _is_whole(found):
-            self.complain(f"{'.'.join(path)} is {found!r}, which is no whole number; {default} is assumed")
-        return found if _is_whole(found) else default
 
     def items(self, *path: str) -> Iterator[dict[str, Any]]:
         """The objects of a list."""
@@ -125,10 +115,8 @@ def read(objects: Iterable[object]) -> tuple[Inventory, tuple[str, ...]]:
             one.complain("has no name and is left out")
         elif (value := KINDS[one.kind](one)) is not None:
             found[one.kind][one.namespace, one.name] = value
-    renewed = {namespace: time for (namespace, name), time in found["Lease"].items() if name == LEASE}
-    clusters: Mapping[str, ManagedCluster] = {name: cluster for (_, name), cluster in found["ManagedCluster"].items()}
     return Inventory(
-        clusters={name: replace(cluster, renewed=renewed.get(name)) for name, cluster in clusters.items()},
+        clusters={name: value for (_, name), value in found["ManagedCluster"].items()},
         sets={name: value for (_, name), value in found["ManagedClusterSet"].items()},
         bindings=tuple(found["ManagedClusterSetBinding"].values()),
         decisions=tuple(found["PlacementDecision"].values()),
@@ -149,7 +137,6 @@ def _cluster(one: _Object) -> ManagedCluster:
         conditions=one.named("status.conditions", conditions),
         accepted=one.part("spec", "hubAcceptsClient") is True,
         deleting=one.part("metadata", "deletionTimestamp") is not None,
-        lease_seconds=one.whole(LEASE_SECONDS, "spec", "leaseDurationSeconds"),
         document=one.document,
     )
 
@@ -197,7 +184,7 @@ def _score(one: _Object) -> AddOnPlacementScore | None:
     scores: list[tuple[str, int]] = []
     for given in one.items("status", "scores"):
         name, value = given.get("name"), given.get("value")
-        if isinstance(name, str) and isinstance(value, int) and not isinstance(value, bool) and -SCORE_MAX <= value <= SCORE_MAX:
+        if isinstance(name, str) and _is_whole(value) and -SCORE_MAX <= value <= SCORE_MAX:
             scores.append((name, value))
         else:
             one.complain(f"status.scores has {name!r}: {value!r}, no whole number from {-SCORE_MAX} to {SCORE_MAX}; it is left out")
@@ -208,20 +195,15 @@ def _score(one: _Object) -> AddOnPlacementScore | None:
     return AddOnPlacementScore(one.namespace, one.name, tuple(scores), valid_until)
 
 
-def _lease(one: _Object) -> datetime | None:
-    return one.time("spec.renewTime", one.part("spec", "renewTime"))
-
-
 KINDS: Mapping[str, Callable[[_Object], object]] = {
     "ManagedCluster": _cluster,
     "ManagedClusterSet": _set,
     "ManagedClusterSetBinding": _binding,
     "PlacementDecision": _decision,
     "AddOnPlacementScore": _score,
-    "Lease": _lease,
 }
 """How each kind of object is read; None means that it is left out, and that it was said why."""
 
 
-def _is_whole(value: object) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)

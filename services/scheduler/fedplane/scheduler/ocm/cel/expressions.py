@@ -12,24 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from fedplane.scheduler.ocm.cel import tree
 from fedplane.scheduler.ocm.cel.functions import FUNCTIONS, MEMBERS, called
 from fedplane.scheduler.ocm.cel.operators import BINARY
 from fedplane.scheduler.ocm.cel.parsing import parse
-from fedplane.scheduler.ocm.cel.tree import (
-    Binary,
-    Call,
-    Choice,
-    Index,
-    Joined,
-    ListOf,
-    Literal,
-    MapOf,
-    Name,
-    Node,
-    Select,
-    Unary,
-)  # fmt: skip
-from fedplane.scheduler.ocm.cel.values import Failure, Meter, Value, integer, type_name
+from fedplane.scheduler.ocm.cel.values import Failure, Meter, Value, integer, is_integer, type_name
 from fedplane.scheduler.ocm.inventory import AddOnPlacementScore
 
 __all__ = ["COST_MAX", "EXPRESSIONS_MAX", "Expression", "compiled"]
@@ -80,38 +67,38 @@ def compiled(text: str) -> Expression:
     return Expression(text, _compiled(parse(text), frozenset({VARIABLE})))
 
 
-def _compiled(node: Node, known: frozenset[str]) -> _Evaluator:
+def _compiled(node: tree.Node, known: frozenset[str]) -> _Evaluator:
     """The function that evaluates a node; `known` are the variables there are."""
     match node:
-        case Literal(value):
+        case tree.Literal(value):
             return lambda scope: value
-        case Name(name):
+        case tree.Name(name):
             if name not in known:
                 raise ValueError(f"there is no variable {name}; there is {', '.join(sorted(known))}")
             return _name(name)
-        case Select(operand, field):
+        case tree.Select(operand, field):
             return _index(_compiled(operand, known), lambda scope: field)
-        case Index(operand, key):
+        case tree.Index(operand, key):
             return _index(_compiled(operand, known), _compiled(key, known))
-        case ListOf(items):
+        case tree.ListOf(items):
             return _list(tuple(_compiled(item, known) for item in items))
-        case MapOf(entries):
+        case tree.MapOf(entries):
             return _map(tuple((_compiled(key, known), _compiled(value, known)) for key, value in entries))
-        case Unary(sign, operand):
+        case tree.Unary(sign, operand):
             return _not(_compiled(operand, known)) if sign == "!" else _negative(_compiled(operand, known))
-        case Binary(sign, left, right):
+        case tree.Binary(sign, left, right):
             return _binary(sign, _compiled(left, known), _compiled(right, known))
-        case Joined(sign, items):
+        case tree.Joined(sign, items):
             return _joined(sign == "||", tuple(_compiled(item, known) for item in items))
-        case Choice(condition, one, other):
+        case tree.Choice(condition, one, other):
             return _choice(_compiled(condition, known), _compiled(one, known), _compiled(other, known))
-        case Call():
+        case tree.Call():
             return _call(node, known)
 
 
-def _call(node: Call, known: frozenset[str]) -> _Evaluator:
+def _call(node: tree.Call, known: frozenset[str]) -> _Evaluator:
     if node.target is None and node.name == "has":
-        if len(node.arguments) != 1 or not isinstance(node.arguments[0], Select):
+        if len(node.arguments) != 1 or not isinstance(node.arguments[0], tree.Select):
             raise ValueError("has() takes a field, as in has(managedCluster.metadata)")
         return _has(_compiled(node.arguments[0].operand, known), node.arguments[0].field)
     if node.target is not None and node.name in MACROS:
@@ -143,7 +130,7 @@ def _index(operand: _Evaluator, key: _Evaluator) -> _Evaluator:
             if at in held:
                 return held[at]
             raise Failure(f"there is no {at}")
-        if isinstance(held, list) and isinstance(at, int) and not isinstance(at, bool):
+        if isinstance(held, list) and is_integer(at):
             if 0 <= at < len(held):
                 return held[at]
             raise Failure(f"a list of {len(held)} has no element {at}")
@@ -189,7 +176,7 @@ def _negative(operand: _Evaluator) -> _Evaluator:
         value = operand(scope)
         if isinstance(value, float):
             return -value
-        if isinstance(value, int) and not isinstance(value, bool):
+        if is_integer(value):
             return integer(-value)
         raise Failure(f"{type_name(value)} has no negative")
 
@@ -219,7 +206,6 @@ def _decided(decides: bool, items: Iterator[tuple[_Evaluator, _Scope]]) -> bool:
             if _truth(item(scope)) is decides:
                 return decides
         except Failure as error:
-            scope.meter.spend(0)
             failure = failure or error
     if failure:
         raise failure
@@ -255,9 +241,9 @@ def _scores(cluster: _Evaluator, name: _Evaluator) -> _Evaluator:
     return evaluate
 
 
-def _macro(node: Call, target: Node, known: frozenset[str]) -> _Evaluator:
+def _macro(node: tree.Call, target: tree.Node, known: frozenset[str]) -> _Evaluator:
     """all, exists, exists_one, filter and map: what they say of every element, or of every key of a map."""
-    if len(node.arguments) not in ({2, 3} if node.name == "map" else {2}) or not isinstance(node.arguments[0], Name):
+    if len(node.arguments) not in ({2, 3} if node.name == "map" else {2}) or not isinstance(node.arguments[0], tree.Name):
         raise ValueError(f"{node.name}() takes a variable's name and an expression with it")
     variable = node.arguments[0].name
     over = _compiled(target, known)

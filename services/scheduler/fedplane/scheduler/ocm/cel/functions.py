@@ -15,7 +15,7 @@ from decimal import Context, Decimal
 import re2
 
 from fedplane.scheduler.ocm.amounts import amount, approximate
-from fedplane.scheduler.ocm.cel.values import INTEGERS, Failure, Meter, Quantity, Value, Version, integer, less
+from fedplane.scheduler.ocm.cel.values import INTEGERS, Failure, Meter, Quantity, Value, Version, integer, less, type_name
 
 __all__ = ["FUNCTIONS", "MEMBERS", "Overloads", "called"]
 
@@ -40,7 +40,7 @@ def called(overloads: Overloads, name: str, meter: Meter, arguments: Sequence[Va
         if len(types) == len(arguments) and all(_is(value, kind) for value, kind in zip(arguments, types, strict=True)):
             meter.spend_size(sum(len(value) for value in arguments if isinstance(value, str | list)))
             return compute(meter, *arguments)
-    raise Failure(f"{name}() does not take {', '.join(type(value).__name__ for value in arguments) or 'nothing'}")
+    raise Failure(f"{name}() does not take {', '.join(map(type_name, arguments)) or 'nothing'}")
 
 
 def _is(value: Value, kind: type) -> bool:

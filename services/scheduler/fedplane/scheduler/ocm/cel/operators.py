@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 
-from fedplane.scheduler.ocm.cel.values import Failure, Meter, Value, equal, integer, less, type_name
+from fedplane.scheduler.ocm.cel.values import Failure, Meter, Value, equal, integer, is_integer, less, type_name
 
 __all__ = ["BINARY"]
 
@@ -34,7 +34,7 @@ def _arithmetic(compute: Callable[[int | float, int | float], int | float]) -> C
     def evaluate(one: Value, other: Value, meter: Meter) -> Value:
         if isinstance(one, float) and isinstance(other, float):
             return float(compute(one, other))
-        if isinstance(one, int) and isinstance(other, int) and not isinstance(one, bool) and not isinstance(other, bool):
+        if is_integer(one) and is_integer(other):
             return integer(int(compute(one, other)))
         raise Failure(f"there is no arithmetic of {type_name(one)} and {type_name(other)}")
 

@@ -8,20 +8,7 @@ Source: the Common Expression Language's definition, section Syntax.
 import re
 from typing import NamedTuple
 
-from fedplane.scheduler.ocm.cel.tree import (
-    Binary,
-    Call,
-    Choice,
-    Index,
-    Joined,
-    ListOf,
-    Literal,
-    MapOf,
-    Name,
-    Node,
-    Select,
-    Unary,
-)  # fmt: skip
+from fedplane.scheduler.ocm.cel import tree
 from fedplane.scheduler.ocm.cel.values import INTEGERS
 
 __all__ = ["DEPTH_MAX", "EXPRESSION_CHARACTERS_MAX", "parse"]
@@ -66,14 +53,14 @@ LEVELS = (("==", "!=", "<", "<=", ">", ">=", "in"), ("+", "-"), ("*", "/", "%"))
 """Binary signs, those that bind least first."""
 
 
-def parse(text: str) -> Node:
+def parse(text: str) -> tree.Node:
     """The tree of an expression. Raises ValueError that says what is wrong, and where."""
     if len(text) > EXPRESSION_CHARACTERS_MAX:
         raise ValueError(f"an expression may have {EXPRESSION_CHARACTERS_MAX} characters, and one has {len(text)}")
     reader = _Reader(_tokens(text))
-    tree = reader.expression()
+    found = reader.expression()
     reader.expect("")
-    return tree
+    return found
 
 
 def _tokens(text: str) -> list[Token]:
@@ -97,7 +84,7 @@ class _Reader:
         self._next = 0
         self._nested = 0
 
-    def expression(self) -> Node:
+    def expression(self) -> tree.Node:
         self._nested += 1
         self._bounded(self._nested)
         condition = self._joined("||")
@@ -105,7 +92,7 @@ class _Reader:
             one = self._joined("||")
             self.expect(":")
             other = self.expression()
-            condition = Choice(condition, one, other, self._depth(condition, one, other))
+            condition = tree.Choice(condition, one, other, self._depth(condition, one, other))
         self._nested -= 1
         return condition
 
@@ -113,26 +100,26 @@ class _Reader:
         if not self._taken(text):
             raise self._wrong(f"{text!r} is expected" if text else "the expression has ended before")
 
-    def _joined(self, sign: str) -> Node:
-        def item() -> Node:
+    def _joined(self, sign: str) -> tree.Node:
+        def item() -> tree.Node:
             return self._joined("&&") if sign == "||" else self._binary(0)
 
         items = [item()]
         while self._taken(sign):
             items.append(item())
-        return items[0] if len(items) == 1 else Joined(sign, tuple(items), self._depth(*items))
+        return items[0] if len(items) == 1 else tree.Joined(sign, tuple(items), self._depth(*items))
 
-    def _binary(self, level: int) -> Node:
+    def _binary(self, level: int) -> tree.Node:
         if level == len(LEVELS):
             return self._unary()
         left = self._binary(level + 1)
         while (token := self._tokens[self._next]).text in LEVELS[level] and token.kind in {"sign", "name"}:
             self._next += 1
             right = self._binary(level + 1)
-            left = Binary(token.text, left, right, self._depth(left, right))
+            left = tree.Binary(token.text, left, right, self._depth(left, right))
         return left
 
-    def _unary(self) -> Node:
+    def _unary(self) -> tree.Node:
         signs = []
         while (sign := self._tokens[self._next].text) in {"!", "-"} and self._tokens[self._next].kind == "sign":
             self._next += 1
@@ -140,10 +127,10 @@ class _Reader:
         negative = bool(signs) and signs[-1] == "-" and self._tokens[self._next].kind in {"int", "double"}
         node = self._member(negative)
         for sign in reversed(signs[:-1] if negative else signs):
-            node = Unary(sign, node, self._depth(node))
+            node = tree.Unary(sign, node, self._depth(node))
         return node
 
-    def _member(self, negative: bool) -> Node:
+    def _member(self, negative: bool) -> tree.Node:
         node = self._primary(negative)
         while True:
             if self._taken("."):
@@ -153,45 +140,45 @@ class _Reader:
                 name = self._name()
                 if self._taken("("):
                     arguments = self._list(")")
-                    node = Call(name, node, arguments, self._depth(node, *arguments))
+                    node = tree.Call(name, node, arguments, self._depth(node, *arguments))
                 else:
-                    node = Select(node, name, self._depth(node))
+                    node = tree.Select(node, name, self._depth(node))
             elif self._taken("["):
                 if self._tokens[self._next].text == "?":
                     raise self._wrong("optional keys ([?) are not supported; guard with in")
                 key = self.expression()
                 self.expect("]")
-                node = Index(node, key, self._depth(node, key))
+                node = tree.Index(node, key, self._depth(node, key))
             else:
                 return node
 
-    def _primary(self, negative: bool) -> Node:
+    def _primary(self, negative: bool) -> tree.Node:
         token = self._tokens[self._next]
         if token.kind in {"int", "double", "string", "raw"}:
             self._next += 1
             return self._literal(token, negative)
         if token.kind == "name" and token.text in CONSTANTS:
             self._next += 1
-            return Literal(CONSTANTS[token.text])
+            return tree.Literal(CONSTANTS[token.text])
         if token.kind == "name":
             name = self._name()
             if not self._taken("("):
-                return Name(name)
+                return tree.Name(name)
             arguments = self._list(")")
-            return Call(name, None, arguments, self._depth(*arguments))
+            return tree.Call(name, None, arguments, self._depth(*arguments))
         if self._taken("("):
             inner = self.expression()
             self.expect(")")
             return inner
         if self._taken("["):
             items = self._list("]")
-            return ListOf(items, self._depth(*items))
+            return tree.ListOf(items, self._depth(*items))
         if self._taken("{"):
             return self._map()
         raise self._wrong("a value is expected")
 
-    def _map(self) -> Node:
-        entries: list[tuple[Node, Node]] = []
+    def _map(self) -> tree.Node:
+        entries: list[tuple[tree.Node, tree.Node]] = []
         while not self._taken("}"):
             key = self.expression()
             self.expect(":")
@@ -199,10 +186,10 @@ class _Reader:
             if not self._taken(","):
                 self.expect("}")
                 break
-        return MapOf(tuple(entries), self._depth(*(node for entry in entries for node in entry)))
+        return tree.MapOf(tuple(entries), self._depth(*(node for entry in entries for node in entry)))
 
-    def _list(self, end: str) -> tuple[Node, ...]:
-        items: list[Node] = []
+    def _list(self, end: str) -> tuple[tree.Node, ...]:
+        items: list[tree.Node] = []
         while not self._taken(end):
             items.append(self.expression())
             if not self._taken(","):
@@ -210,22 +197,22 @@ class _Reader:
                 break
         return tuple(items)
 
-    def _literal(self, token: Token, negative: bool) -> Node:
+    def _literal(self, token: Token, negative: bool) -> tree.Node:
         if token.kind == "double":
-            return Literal(-float(token.text) if negative else float(token.text))
+            return tree.Literal(-float(token.text) if negative else float(token.text))
         if token.kind == "int":
             number = int(token.text, 16 if token.text.startswith("0x") else 10) * (-1 if negative else 1)
             if number not in INTEGERS:
                 raise ValueError(f"{token.text} at character {token.at} is no 64-bit integer")
             if self._tokens[self._next].text in {"u", "U"} and self._tokens[self._next].at == token.at + len(token.text):
                 raise self._wrong("unsigned numbers are not supported")
-            return Literal(number)
+            return tree.Literal(number)
         if token.text[0] in "bB":
             raise ValueError(f"byte strings are not supported, and there is one at character {token.at}")
         raw = token.text[0] in "rR"
         quoted = token.text[1:] if raw else token.text
         inner = quoted[3:-3] if quoted.startswith(('"""', "'''")) else quoted[1:-1]
-        return Literal(inner if raw else ESCAPE.sub(lambda match: _unescaped(match, token), inner))
+        return tree.Literal(inner if raw else ESCAPE.sub(lambda match: _unescaped(match, token), inner))
 
     def _name(self) -> str:
         token = self._tokens[self._next]
@@ -241,7 +228,7 @@ class _Reader:
         self._next += token.kind == "sign"
         return True
 
-    def _depth(self, *nodes: Node) -> int:
+    def _depth(self, *nodes: tree.Node) -> int:
         return self._bounded(1 + max((node.depth for node in nodes), default=0))
 
     def _bounded(self, depth: int) -> int:

@@ -9,8 +9,9 @@ import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TypeGuard
 
-__all__ = ["Failure", "INTEGERS", "Meter", "Quantity", "Value", "Version", "equal", "integer", "less", "type_name"]
+__all__ = ["Failure", "INTEGERS", "Meter", "Quantity", "Value", "Version", "equal", "integer", "is_integer", "less", "type_name"]
 
 INTEGERS = range(-(2**63), 2**63)
 """The whole numbers that there are."""
@@ -87,6 +88,11 @@ def type_name(value: Value) -> str:
     return names.get(type(value), type(value).__name__)
 
 
+def is_integer(value: Value) -> TypeGuard[int]:
+    """Whether it is an integer. Python's truth values are integers, too, and the language's are not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def integer(value: int) -> int:
     """The number, if it has 64 bits."""
     if value not in INTEGERS:
@@ -122,4 +128,4 @@ def less(one: Value, other: Value) -> bool:
 
 
 def _is_number(value: Value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, float) or is_integer(value)

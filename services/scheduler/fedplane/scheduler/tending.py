@@ -6,43 +6,40 @@ Three things go on beside each other, and none waits for another:
     ManagedClusters, sets, scores  --> overview    --> what a placement is computed on
     ManagedClusters                --> offers      --> `advertised`
 
-A kind that the hub does not serve has no objects. One that we may not see stops what needs it, with a line that says what to grant:
+A kind that the hub does not serve has no objects. One that we may not see stops what needs it:
 to place runs without the sets, say, would bring them where their users forbid it.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import structlog
 
-from fedplane.runtime.errors import ApiDenied, ApiUnreachable, BadInput, BusError, NotFound
+from fedplane.runtime.errors import BadInput, BusError
 from fedplane.runtime.kinds import (
     ADD_ON_PLACEMENT_SCORE,
     FEDERATED_LEARNING,
-    MANAGED_CLUSTER,
     MANAGED_CLUSTER_SET,
     MANAGED_CLUSTER_SET_BINDING,
     PLACEMENT_DECISION,
 )
-from fedplane.runtime.objects import Change, ChangeType, Kind, Objects, key_of
+from fedplane.runtime.objects import Change, ChangeType, Objects, key_of
 from fedplane.runtime.ports import Log
 from fedplane.runtime.replica import Replica
+from fedplane.scheduler.informer import Informer, Knowledge
 from fedplane.scheduler.intake import Intake, Runs
-from fedplane.scheduler.keeping import Keeping
 from fedplane.scheduler.offers import due
 from fedplane.scheduler.overview import Overview
+from fedplane.scheduler.upkeep import Upkeep
 from fedplane.scheduler.wishes import wish
 from fedplane.schemas.envelope import Unreadable
 from fedplane.schemas.facts import Advertised
 
 __all__ = ["tend"]
 
-SEEN = (MANAGED_CLUSTER, MANAGED_CLUSTER_SET, MANAGED_CLUSTER_SET_BINDING, PLACEMENT_DECISION, ADD_ON_PLACEMENT_SCORE)
-"""What placements are computed on."""
-
-WATCH_AGAIN_SECONDS = 10.0
-"""After a watch was refused, which took half a minute by itself."""
+BESIDE_CLUSTERS = (MANAGED_CLUSTER_SET, MANAGED_CLUSTER_SET_BINDING, PLACEMENT_DECISION, ADD_ON_PLACEMENT_SCORE)
+"""What placements are computed on, besides the clusters themselves."""
 
 OFFER_SECONDS = 1.0
 """How often it is looked at which clusters are to be advertised. It is no sooner than somebody else's statement about one is heard."""
@@ -54,77 +51,55 @@ PROBLEMS_REMEMBERED_MAX = 1_000
 """How many complaints about objects are remembered, so that each is logged once. Forgetting one costs a line."""
 
 
-async def tend(log: Log, objects: Objects, core: Intake, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-    """Keep log and hub in step, until cancelled. `core.hub.overview` is what others may read of the hub."""
-    tending = _Tending(log, objects, core, clock)
+async def tend(
+    log: Log, objects: Objects, clusters: Informer, core: Intake, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> None:
+    """Keep log and hub in step, until cancelled. `core.hub.overview` is what others may read of the hub.
+
+    `clusters` tells of ManagedClusters, and is run by whoever has it.
+    """
+    wishes = Informer(objects, FEDERATED_LEARNING, core.namespace)
+    beside = [Informer(objects, kind) for kind in BESIDE_CLUSTERS]
+    tending = _Tending(log, objects, wishes, [clusters, *beside], core, clock)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(tending.replica.run())
-        tasks.create_task(tending.watch(FEDERATED_LEARNING, tending.see_object, core.namespace))
-        for kind in SEEN:
-            tasks.create_task(tending.watch(kind, tending.see_hub))
+        for informer in (wishes, *beside):
+            tasks.create_task(informer.run())
         tasks.create_task(tending.listen())
         tasks.create_task(tending.advertise())
 
 
 class _Tending:
-    def __init__(self, log: Log, objects: Objects, core: Intake, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, log: Log, objects: Objects, wishes: Informer, hub: Sequence[Informer], core: Intake, clock: Callable[[], datetime]
+    ) -> None:
         self._log = log
-        self._objects = objects
+        self._wishes = wishes
+        self._hub = hub
         self._core = core
         self._clock = clock
-        self._synced: set[Kind] = set()
         self._heard: dict[str, Advertised] = {}
         self._told: dict[str, None] = {}
         self._listening = asyncio.Event()
         self._logger = structlog.get_logger()
-        self.replica: Replica[Runs] = Replica(core, log, perform=Keeping(log, objects, core.hub, clock), clock=clock)
+        self.replica: Replica[Runs] = Replica(core, log, perform=Upkeep(log, objects, core.hub, clock), clock=clock)
+        wishes.tell(self._see_object, self._know)
+        for informer in hub:
+            informer.tell(self._see_hub, self._know)
 
     @property
-    def overview(self) -> Overview:
-        """What the hub knows of its clusters."""
+    def _overview(self) -> Overview:
         return self._core.hub.overview
 
-    async def watch(self, kind: Kind, see: Callable[[Change], None], namespace: str = "") -> None:
-        """Watch for ever. What was seen stays seen until the next watch has told everything anew."""
-        seen: dict[tuple[str, str], Change] = {}
-        while True:
-            before, seen = seen, {}
-            try:
-                async for change in self._objects.watch(kind, namespace):
-                    if change.type is ChangeType.SYNCED:
-                        for key in before.keys() - seen.keys():
-                            see(Change(ChangeType.DELETED, before[key].object))
-                        before = {}
-                        self._know(kind, True)
-                    else:
-                        self._remember(seen, change)
-                        see(change)
-                    self.replica.wake()
-            except ApiUnreachable as error:
-                self._logger.warning("the hub is not reached, will try again", kind=kind.plural, error=str(error))
-            except ApiDenied as error:
-                self._know(kind, False)
-                needed = f"grant the scheduler get, list and watch on {kind.plural}, as deploy/base/rbac.yaml does"
-                self._logger.error(needed, error=str(error))
-            except NotFound as error:
-                self._know(kind, kind != FEDERATED_LEARNING)  # nothing is cancelled because our own kind is not served for a moment
-                self._logger.warning("the hub has no such kind, hence no such objects", kind=kind.plural, error=str(error))
-            seen = {**before, **seen}
-            await asyncio.sleep(WATCH_AGAIN_SECONDS)
+    def _know(self) -> None:
+        # Nothing is cancelled because our own kind is not served for a moment.
+        self._core.hub.known = self._wishes.knowledge is Knowledge.COMPLETE
+        self._overview.known = all(informer.knowledge is not Knowledge.PARTIAL for informer in self._hub)
+        self.replica.wake()
 
-    def _remember(self, seen: dict[tuple[str, str], Change], change: Change) -> None:
-        if change.type is ChangeType.DELETED:
-            seen.pop(key_of(change.object), None)
-        else:
-            seen[key_of(change.object)] = change
-
-    def _know(self, kind: Kind, known: bool) -> None:
-        (self._synced.add if known else self._synced.discard)(kind)
-        self._core.hub.known = FEDERATED_LEARNING in self._synced
-        self.overview.known = self._synced >= set(SEEN)
-
-    def see_object(self, change: Change) -> None:
+    def _see_object(self, change: Change) -> None:
         """An object that asks for a run."""
+        self.replica.wake()
         wishes, key = self._core.hub.wishes, key_of(change.object)
         if change.type is ChangeType.DELETED:
             wishes.pop(key, None)
@@ -135,9 +110,10 @@ class _Tending:
             wishes.pop(key, None)
             self._logger.error("this object is passed over", error=str(error))
 
-    def see_hub(self, change: Change) -> None:
+    def _see_hub(self, change: Change) -> None:
         """Anything that placements are computed on."""
-        for problem in self.overview.see(change):
+        self.replica.wake()
+        for problem in self._overview.see(change):
             if problem not in self._told:
                 self._told[problem] = None
                 self._logger.warning("what an object of the hub says is left out", problem=problem)
@@ -157,8 +133,8 @@ class _Tending:
         """State what clusters of the hub offer, for ever."""
         await self._listening.wait()
         while True:
-            if self.overview.known:
-                facts = list(due(self.overview.clusters, self._heard, self._clock()))
+            if self._overview.known:
+                facts = list(due(self._overview.clusters, self._heard, self._clock()))
                 for begin in range(0, len(facts), STATED_AT_ONCE_MAX):
                     await asyncio.gather(*(self._state(fact) for fact in facts[begin : begin + STATED_AT_ONCE_MAX]))
             await asyncio.sleep(OFFER_SECONDS)
@@ -170,4 +146,5 @@ class _Tending:
             self._logger.warning("not advertised, will try again", cluster=fact.cluster, why=str(error))
         except Unreadable as error:
             self._heard[fact.cluster] = fact  # said once a lease and not once a second
+            self._overview.unsaid.add(fact.cluster)  # no run waits for it
             self._logger.error("this cluster cannot be advertised", cluster=fact.cluster, why=str(error))

@@ -1,4 +1,4 @@
-"""Effects on a hub's objects: our finalizer set and taken away, runs' clusters shown, and the server asked what it really has.
+"""The upkeep of a hub's objects: our finalizer set and taken away, runs' clusters shown, and the server asked what it really has.
 
 Every effect is safe to repeat and to be done by two schedulers at once: it names the object by version or uid, applies, or only reads.
 A failed effect is no failure of the service. It is noted, tried again after a while, and its reason is logged the first time.
@@ -14,22 +14,21 @@ from fedplane.runtime.errors import ApiDenied, ApiError, BadInput, BusError, Con
 from fedplane.runtime.kinds import FEDERATED_LEARNING, MANIFEST_WORK, PLACEMENT, PLACEMENT_DECISION
 from fedplane.runtime.objects import Kind, Object, Objects
 from fedplane.runtime.ports import Log
-from fedplane.scheduler.delivering import AT_ONCE_MAX, MANAGER, TRIED_MAX
+from fedplane.scheduler.attempts import TRIED_MAX, Tried, note
+from fedplane.scheduler.delivering import AT_ONCE_MAX, MANAGER, is_live
 from fedplane.scheduler.intake import Effect, Hold, Look, Publish, Release, Seen
 from fedplane.scheduler.publishing import PLACEMENT_LABEL, decision_bodies, is_ours, placement_body, run_of
-from fedplane.scheduler.sending import ENDS, Tried
 from fedplane.scheduler.wishes import FINALIZER, Wish, wish
 from fedplane.scheduler.works import LABELS, RUN_LABEL
-from fedplane.schemas.facts import Submitted
 from fedplane.schemas.names import is_name
 
-__all__ = ["Keeping"]
+__all__ = ["Upkeep"]
 
 STATUS_MANAGER = f"{MANAGER}-status"
 """Old servers hold what a manager left out of one half of an object against the other half; hence two names."""
 
 
-class Keeping:
+class Upkeep:
     """Performs what `Intake` decides."""
 
     def __init__(self, log: Log, objects: Objects, hub: Seen, clock: Callable[[], datetime]) -> None:
@@ -42,7 +41,7 @@ class Keeping:
 
     async def __call__(self, effect: object) -> None:
         """Do it, and note what came of it."""
-        assert isinstance(effect, Hold | Release | Look | Publish), f"keeping performs what intake decides, not {effect!r}"
+        assert isinstance(effect, Hold | Release | Look | Publish), f"upkeep performs what intake decides, not {effect!r}"
         async with self._slots:
             try:
                 match effect:
@@ -71,7 +70,7 @@ class Keeping:
 
     async def _release(self, held: Wish) -> None:
         """Let the object go if nothing is left of its run. What of it is on the log alone stays there, as of any run."""
-        if await self._goes_on(held.run):
+        if await is_live(self._log, held.run):
             return  # this replica has not read of the run yet, or not of its cancellation
         if left := await self._all(MANIFEST_WORK, "", held.run):
             places = ", ".join(sorted(body["metadata"]["namespace"] for body in left)[:10])
@@ -137,18 +136,9 @@ class Keeping:
                 raise
             return []
 
-    async def _goes_on(self, run: str) -> bool:
-        """Whether the log's leader has the run as a live one."""
-        if await self._log.read(Submitted.pattern(run=run)) is None:
-            return False
-        return not any([await self._log.read(end.pattern(run=run)) for end in ENDS])
-
     def _note(self, effect: Effect, failed: str) -> None:
-        tried = self._hub.tried
-        before = tried.pop(effect.what, None)
+        before = self._hub.tried.get(effect.what)
         failures = (before.failures if before else 0) + 1 if failed else 0
-        tried[effect.what] = Tried(self._clock(), failures)
+        note(self._hub.tried, effect.what, Tried(self._clock(), failures))
         if failures == 1:
             self._logger.warning("not done on the hub, will try again", what=type(effect).__name__.lower(), why=failed)
-        while len(tried) > TRIED_MAX:
-            del tried[next(iter(tried))]
