@@ -56,9 +56,17 @@ IMPURE = {
     "fedplane.collaborator.beside": "meets an app in another container",
     "fedplane.collaborator.bundles": "unpacks an app's file",
     "fedplane.collaborator.children": "starts and ends processes",
+    "fedplane.collaborator.driver.driving": "runs apps' servers and answers them",
+    "fedplane.collaborator.driver.files": "reads what servers ask and writes what they are given",
+    "fedplane.collaborator.driver.main": "composes the driver",
+    "fedplane.collaborator.driver.settings": "is read from the environment",
     "fedplane.collaborator.frameworks.__main__": "is the runner: loads and runs the user's code",
     "fedplane.collaborator.environments": "makes environments with pip, and locks them",
-    "fedplane.collaborator.frameworks.flower": "loads and runs a Flower app",
+    "fedplane.collaborator.frameworks.asking": "waits for threads, and writes what they ask",
+    "fedplane.collaborator.frameworks.flower": "runs a Flower app's client",
+    "fedplane.collaborator.frameworks.flower_project": "loads a Flower app",
+    "fedplane.collaborator.frameworks.flower_records": "speaks Flower",
+    "fedplane.collaborator.frameworks.flower_server": "runs a Flower app's server",
     "fedplane.collaborator.frameworks.openfl": "loads and runs an OpenFL workspace",
     "fedplane.collaborator.frameworks.functions": "loads and runs an app's functions",
     "fedplane.collaborator.frameworks.keeping": "keeps a process for an app",
@@ -73,6 +81,7 @@ IMPURE = {
     "fedplane.collaborator.errands": "waits until an answer is wanted, or of no use any more",
     "fedplane.collaborator.pool": "keeps apps warm",
     "fedplane.collaborator.recipes": "reads what an app asks for",
+    "fedplane.collaborator.pythons": "starts apps' processes",
     "fedplane.collaborator.settings": "is read from the environment",
     "fedplane.collaborator.training": "carries out tasks",
     "fedplane.collaborator.transfers": "moves models and updates between files and the bus",
@@ -103,7 +112,12 @@ SUBJECTS = {
 }
 """The modules in which a subject may be written."""
 
-ENVIRONMENT = ("fedplane.cli", "fedplane.collaborator.frameworks.__main__", "fedplane.collaborator.main")
+ENVIRONMENT = (
+    "fedplane.cli",
+    "fedplane.collaborator.driver.main",
+    "fedplane.collaborator.frameworks.__main__",
+    "fedplane.collaborator.main",
+)
 """Who reads the environment other than through `runtime.settings`: the shells that hand one to a process they start."""
 
 

@@ -79,7 +79,7 @@ def test_up_runs_everything_until_ctrl_c_and_leaves_the_state_and_no_process(ter
         said += up.stdout.readline()
     record = Directory.at(tmp_path / ".fedplane").read_record()
     assert record is not None
-    assert list(record.processes) == ["nats-server", "scheduler", "aggregator-0", "status", "collaborator-a"]
+    assert list(record.processes) == ["nats-server", "scheduler", "aggregator-0", "status", "driver", "collaborator-a"]
     assert sorted([*record.processes.values(), up.pid]) == sorted(terminal.processes())
     told = Path(f"/proc/{record.processes['nats-server']}/environ").read_bytes().split(b"\0")
     assert b"GOMEMLIMIT=750MiB" in told, "or it caches its store until the machine has no memory left"
@@ -91,9 +91,9 @@ def test_up_runs_everything_until_ctrl_c_and_leaves_the_state_and_no_process(ter
 
     assert up.returncode == 0
     ended = [line.split()[1].rstrip(":") for line in output.splitlines() if line.endswith(": ended")]
-    assert ended[0] == "collaborator-a"
-    assert set(ended[1:4]) == {"scheduler", "aggregator-0", "status"}
-    assert ended[4:] == ["nats-server"]
+    assert set(ended[:2]) == {"collaborator-a", "driver"}
+    assert set(ended[2:5]) == {"scheduler", "aggregator-0", "status"}
+    assert ended[5:] == ["nats-server"]
     assert sorted(path.name for path in (tmp_path / ".fedplane").iterdir()) == [
         "clusters.yaml", "logs", "nats", "nats-server.conf", "up.lock", "work",
     ]  # fmt: skip

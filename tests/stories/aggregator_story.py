@@ -7,11 +7,11 @@ from typing import Any
 from fedplane.aggregator.runs import Cut, Run, Runs, RunsState
 from fedplane.runtime.ports import Recorded
 from fedplane.runtime.replica import Action, Perform, State
-from fedplane.schemas.facts import Contributed, Declined, Evaluated, Fact, Folded, Invited, Scheduled, Submitted
+from fedplane.schemas.facts import Asked, Contributed, Declined, Evaluated, Fact, Folded, Invited, Scheduled, Submitted
 from fedplane.schemas.layout import cut
-from fedplane.schemas.models import Chosen, Piece, Task
+from fedplane.schemas.models import Chosen, Instruction, Model, Piece, Task, model_digest
 from fedplane.schemas.resources import FederatedLearning
-from fedplane.schemas.subjects import model_piece, update_piece
+from fedplane.schemas.subjects import asked_piece, model_piece, update_piece
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RUN = "digits-01234567"
@@ -48,6 +48,18 @@ def contributed(
 
 def evaluated(round_: int, cluster: str, weight: float, accuracy: float) -> Evaluated:
     return Evaluated(run=RUN, round=round_, cluster=cluster, at=NOW, weight=weight, metrics={"accuracy": accuracy})
+
+
+def content(round_: int, number: int = 0) -> Model:
+    layout, shard = (piece(asked_piece(RUN, round_, f"z-{number}", part), 64, "blake3:" + f"{number}" * 64) for part in ("layout", 0))
+    return Model(run=RUN, round=round_, bytes=64, layout=layout, shards=(shard,), digest=model_digest(layout, (shard,)))
+
+
+def asked(round_: int, *clusters: str, kind: str = "train", **more: Any) -> Asked:
+    """Each of the clusters is sent a content of its own."""
+    instructions = [Instruction(cluster=cluster, kind=kind, group="1", content=number) for number, cluster in enumerate(clusters)]
+    told = {"training_round": round_ + 1, "contents": [content(round_, number) for number in range(len(clusters))], **more}
+    return Asked(run=RUN, round=round_, at=NOW, **{"instructions": instructions, **told})
 
 
 def declined(round_: int, cluster: str) -> Declined:

@@ -15,6 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 from fedplane.aggregator.main import aggregate
 from fedplane.aggregator.settings import AggregatorSettings
+from fedplane.collaborator.apps import Attend
+from fedplane.collaborator.driver.main import drive
+from fedplane.collaborator.driver.settings import DriverSettings
 from fedplane.collaborator.main import collaborate
 from fedplane.collaborator.settings import CollaboratorSettings
 from fedplane.runtime.errors import AppFailed
@@ -54,14 +57,17 @@ class NumpyApp:
             )
             return Answer(1, {}, {"lr": 0.5})
         model = load_file(directory / "model.safetensors")
+        kind = asked["instruction"]["kind"] if asked["task"] == "reply" else asked["task"]
         if self.trouble == "raises":
             raise AppFailed("app-raised", "the app raised ZeroDivisionError", "Traceback: ...")
         if self.trouble == "hangs":
             await asyncio.sleep(3600)
         loss = float(sum(np.square(values - position).sum() for values in model.values()))
-        if asked["task"] == "evaluate":
+        if kind == "evaluate":
+            if asked["task"] == "reply":
+                save_file({"none": np.zeros(0)}, directory / "update.safetensors")
             return Answer(position * 10, {"loss": loss})
-        lr = asked["configuration"]["lr"]
+        lr = asked["configuration"].get("lr", 0.5)
         moved = {name: (values - np.float32(lr / 3) * (values - np.float32(position))) for name, values in model.items()}
         if self.trouble == "NaN":
             moved["b"][1] = np.nan
@@ -74,6 +80,46 @@ class NumpyApp:
 
     async def close(self) -> None:
         pass
+
+
+@dataclass
+class NumpyServer:
+    """An app's own server: two training rounds, each with an evaluation; it takes the mean of what it is given, by examples."""
+
+    timeout_seconds: float | None = None
+    given: list[int] = field(default_factory=list)
+
+    async def drive(self, directory: Path, attend: Attend) -> Answer:
+        random = np.random.default_rng(0)
+        model = {name: random.standard_normal(shape).astype(np.float32) for name, shape in TINY.items()}
+        for number in range(1, 5):
+            replies = await self._ask(directory / f"asked-{number}", number, model, attend)
+            self.given.append(len(replies))
+            if number % 2:
+                got = [(load_file(directory / f"asked-{number}" / each["content"]), each["instruction"] + 1) for each in replies]
+                total = sum(weight for _, weight in got)
+                model = {
+                    name: (sum(update[name].astype(np.float64) * weight for update, weight in got) / total).astype(np.float32)
+                    for name in TINY
+                }
+        save_file(model, directory / "update.safetensors")
+        return Answer(1, {"central": float(model["b"].sum())})
+
+    async def _ask(self, here: Path, number: int, model: dict[str, Any], attend: Attend) -> list[dict[str, Any]]:
+        kind, round_ = "train" if number % 2 else "evaluate", (number + 1) // 2
+        sent = [{"position": position, "kind": kind, "group": str(round_), "content": 0} for position in range(3)]
+        asked = {"training_round": round_, "timeout_seconds": self.timeout_seconds, "contents": 1, "instructions": sent}
+        lay_out_ask(here, model, json.dumps(asked))
+        await attend(number)
+        replies = json.loads((here / "replies.json").read_text())["replies"]
+        return [reply for reply in replies if "content" in reply]
+
+
+def lay_out_ask(here: Path, content: dict[str, Any], asked: str) -> None:
+    """What the runner of a server leaves when it asks something with one content."""
+    here.mkdir()
+    save_file(content, here / "content-0.safetensors")
+    (here / "asked.json").write_text(asked)
 
 
 def learning(name: str = "tiny", **spec: Any) -> FederatedLearning:
@@ -117,6 +163,7 @@ class Federation:
     workdir: Path
     apps: dict[str, NumpyApp]
     shard_bytes: int = 64
+    server: NumpyServer = field(default_factory=NumpyServer)
     running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     def start(self, name: str) -> None:
@@ -125,6 +172,7 @@ class Federation:
             "scheduler": lambda: Replica(Scheduler(0.05), self.bus.log).run(),
             "status": lambda: Replica(Phases(100), self.bus.log, perform=Showing(self.bus.views)).run(),
             "aggregator": lambda: aggregate(self.bus, AggregatorSettings(shard_bytes=self.shard_bytes, chunk_bytes=16)),
+            "driver": lambda: self._drive(which),
             "collaborator": lambda: self._collaborate(which),
         }[role]
         self.running[name] = asyncio.create_task(body(), name=name)
@@ -134,6 +182,10 @@ class Federation:
             cluster=cluster, claims={"data": f"/{cluster}"}, cpu="1", memory="1Gi", workdir=self.workdir / cluster, lease_seconds=5
         )
         await collaborate(self.bus, settings, lambda framework, directory, workdir: self.apps[cluster])
+
+    async def _drive(self, which: str) -> None:
+        settings = DriverSettings(workdir=self.workdir / f"driver-{which}", shard_bytes=self.shard_bytes, chunk_bytes=16)
+        await drive(self.bus, settings, lambda framework, directory, workdir: self.server)
 
     async def kill(self, name: str) -> None:
         task = self.running.pop(name)

@@ -4,6 +4,7 @@
       nats/             the server's stores: the deployment's whole state
       logs/             what every process writes
       work/             the collaborators' working directories
+      servers/          the driver's working directory
       nats-server.conf  what the server was told the last time
       clusters.yaml     the clusters of the last time, claims resolved
       up.json           what runs now, for people and programs; gone when nothing does
@@ -59,6 +60,10 @@ class Directory:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    @property
+    def servers(self) -> Path:
+        return self.path / "servers"
 
     @property
     def work(self) -> Path:

@@ -155,7 +155,7 @@ def _history(view: RunView) -> Table | None:
     table = _table("ROUND", "CLUSTERS", "SECONDS", *(plain(name).upper() for name in names), "REMARK")
     for number in numbers:
         tried = [of for of in ended if of.training_round == number]
-        trained = [of for of in tried if of.task is Task.TRAIN]
+        trained = [of for of in tried if of.task is not Task.EVALUATE]
         seconds = sum((of.ended_at - of.opened_at).total_seconds() for of in tried if of.ended_at)
         table.add_row(
             str(number),

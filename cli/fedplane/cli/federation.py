@@ -89,18 +89,21 @@ class Up:
 
 
 def roles(deployment: Deployment) -> Stages:
-    """Everything but the server: the services, then the collaborators."""
+    """Everything but the server: the services, then the driver and the collaborators."""
     services = (
         _role("scheduler", deployment),
         *(_role("aggregator", deployment, str(number)) for number in range(deployment.aggregators)),
         _role("status", deployment),
     )
-    return services, tuple(_collaborator(cluster, deployment) for cluster in deployment.clusters)
+    driver = _role("driver", deployment, settings={"FEDPLANE_WORKDIR": str(deployment.directory.servers)}, package="collaborator.driver")
+    return services, (driver, *(_collaborator(cluster, deployment) for cluster in deployment.clusters))
 
 
-def _role(role: str, deployment: Deployment, replica: str = "", settings: Mapping[str, str] = MappingProxyType({})) -> Process:
+def _role(
+    role: str, deployment: Deployment, replica: str = "", settings: Mapping[str, str] = MappingProxyType({}), package: str = ""
+) -> Process:
     # -P: a file of the user's that is called like a module of ours must not be imported because we are started beside it.
-    command = (sys.executable, "-P", "-m", f"fedplane.{role}.main")
+    command = (sys.executable, "-P", "-m", f"fedplane.{package or role}.main")
     shared = {
         "FEDPLANE_NATS_URL": deployment.nats_url,
         "FEDPLANE_REPLICA": replica or "0",

@@ -28,6 +28,9 @@ DETAILS: dict[type[facts.Fact], Callable[[Any], str]] = {
     facts.Exposed: lambda fact: "; ".join(
         [*(listener.address for listener in fact.listeners), *(f"{name}: {why}" for name, why in fact.pending.items())]
     ),
+    facts.Asked: lambda fact: (
+        f"{', '.join(sorted({each.kind for each in fact.instructions}))}: {', '.join(each.cluster for each in fact.instructions)}"
+    ),
     facts.Opened: lambda fact: f"{fact.task}, training round {fact.training_round}: {', '.join(fact.clusters)}",
     facts.Invited: lambda fact: f"{fact.task}, training round {fact.training_round}",
     facts.Contributed: lambda fact: (

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fedplane.runtime.errors import BadInput, Corrupt
 from fedplane.schemas.digests import Digest
 from fedplane.schemas.facts import Aggregated, Cancelled, Completed, Fact, Failed, Submitted
-from fedplane.schemas.models import Instant, Metrics, Model
+from fedplane.schemas.models import Instant, Metrics, Model, Task
 from fedplane.schemas.names import Name
 from fedplane.schemas.resources import StrategySpec
 
@@ -72,11 +72,13 @@ def origin(facts: Iterable[Fact], training_round: int | None) -> tuple[Model, Or
 
     Raises BadInput if there is none, or the run has not ended: until then its models may be discarded at any time.
     """
-    submitted, end, made = None, None, list[Aggregated]()
+    submitted, end, replied, made = None, None, None, list[Aggregated]()
     for fact in facts:
         match fact:
             case Submitted():
                 submitted = fact
+            case Aggregated(task=Task.REPLY):
+                replied = fact
             case Aggregated() if fact.model is not None:
                 made.append(fact)
             case Completed() | Failed() | Cancelled():
@@ -86,6 +88,8 @@ def origin(facts: Iterable[Fact], training_round: int | None) -> tuple[Model, Or
     if training_round is None and not isinstance(end, Completed):
         raise BadInput("the run has not completed; name a training round with --round N, to keep the model that there was after it")
     wanted = end.model if training_round is None and isinstance(end, Completed) else None
+    if replied and wanted:  # the app's own server has made it, out of the last replies and all those before
+        made = [replied.model_copy(update={"round": wanted.round})]
     found = [fact for fact in made if fact.training_round == training_round or (wanted and fact.round == wanted.round)]
     if not found:
         there = ", ".join(str(fact.training_round) for fact in made) or "none"

@@ -14,7 +14,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fedplane.runtime.errors import AppFailed
 from fedplane.schemas.models import Configuration, Metrics, Weight
 
-__all__ = ["Answer", "AppProcess", "Limits", "Runner", "StartRunner"]
+__all__ = ["Answer", "AppProcess", "Attend", "Limits", "Runner", "StartRunner"]
 
 DETAIL_CHARACTERS_MAX = 2_000
 """How many of the app's last words a failure carries: the end of a traceback, and far less than a fact may have."""
@@ -68,7 +68,7 @@ class Runner(Protocol):
         """The next line that it says; empty when it has ended. Raises ValueError for one that is too long."""
         ...
 
-    def send(self, request: Mapping[str, str]) -> None:
+    def send(self, request: Mapping[str, str | int]) -> None:
         """Say something to it, without waiting. Raises BrokenPipeError if it cannot hear, or loses what is said."""
         ...
 
@@ -80,6 +80,15 @@ class Runner(Protocol):
         """The process and its descendants are gone when this returns."""
         ...
 
+
+ENDINGS = ("done", "failed")
+"""What a request may come to."""
+
+TURNS = (*ENDINGS, "asks")
+"""What a server that runs may say: that it has come to an end, or asks something."""
+
+Attend = Callable[[int], Coroutine[None, None, None]]
+"""Answers what an app's server has asked under that number, in the directory."""
 
 StartRunner = Callable[[Path], Awaitable[Runner]]
 """Starts a process that appends what the app prints to the log at that path. Raises AppFailed; waits as long as it takes."""
@@ -124,6 +133,40 @@ class AppProcess:
             raise self._failed(str(reply.get("reason")), str(reply.get("message")))
         return self._answer(directory / "metrics.json")
 
+    async def drive(self, directory: Path, attend: Attend) -> Answer:
+        """Run the app's own server, as the directory says, and have attended to what it asks; what it leaves.
+
+        Raises AppFailed if it leaves nothing. It lasts as long as the server does. To cancel it kills the process.
+        """
+        assert not self._busy, "a server is run once at a time"
+        self._busy = True
+        try:
+            reply = await self._exchange(_request(directory), TURNS)
+            while reply["said"] == "asks":
+                reply = await self._attended(attend, reply.get("number"))
+            if reply["said"] == "failed":
+                raise self._failed(str(reply.get("reason")), str(reply.get("message")))
+            return self._answer(directory / "metrics.json")
+        finally:
+            self._busy = False
+            await self._kill()
+
+    async def _attended(self, attend: Attend, number: object) -> dict[str, Any]:
+        """What the server says after this. It is heard meanwhile, too: it may die, or raise in another thread than the one that asks."""
+        if not isinstance(number, int) or self._runner is None:
+            raise self._failed("garbage", f"the app's process asked with the number {number!r}")
+        hearing = asyncio.create_task(self._reply(self._runner, TURNS))
+        attending = asyncio.create_task(attend(number))
+        try:
+            await asyncio.wait({hearing, attending}, return_when=asyncio.FIRST_COMPLETED)
+            if not hearing.done():
+                attending.result()
+                self._runner.send({"do": "answered", "number": number})
+            return await hearing
+        finally:
+            hearing.cancel()
+            attending.cancel()
+
     async def close(self) -> None:
         """End the process and its descendants; in order, if it is idle."""
         if self._runner is not None and not self._busy:
@@ -133,7 +176,7 @@ class AppProcess:
                     await self._runner.ended()
         await self._kill()
 
-    async def _exchange(self, request: dict[str, str]) -> dict[str, Any]:
+    async def _exchange(self, request: dict[str, str], endings: tuple[str, ...] = ENDINGS) -> dict[str, Any]:
         """The reply to the request, from a process that is started if need be."""
         self._log.touch()
         self._bound_log()
@@ -148,13 +191,13 @@ class AppProcess:
         with suppress(BrokenPipeError):  # it has died just now, and waiting for its reply will tell
             self._runner.send(request)
         try:
-            taken = await self._reply(self._runner, ("alive", "done", "failed"))
+            taken = await self._reply(self._runner, ("alive", *endings))
         except AppFailed as failure:
             if not warm or failure.reason != "crashed":
                 raise
             await self._kill()  # it died while it had nothing to do: that is no answer to a question that it never took
-            return await self._exchange(request)
-        return taken if taken["said"] != "alive" else await self._reply(self._runner, ("done", "failed"))
+            return await self._exchange(request, endings)
+        return taken if taken["said"] != "alive" else await self._reply(self._runner, endings)
 
     async def _reply(self, runner: Runner, expected: tuple[str, ...]) -> dict[str, Any]:
         """The next reply that is one of those; signs of life are passed over."""

@@ -54,7 +54,7 @@ class Guest:
         self._code = code
         return b""
 
-    def send(self, request: Mapping[str, str]) -> None:
+    def send(self, request: Mapping[str, str | int]) -> None:
         """See `apps.Runner.send`."""
         if not self._requests.is_closing():  # else what it last said tells why
             self._requests.write(json.dumps(request).encode() + b"\n")

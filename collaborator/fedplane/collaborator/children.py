@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedplane.runtime.errors import AppFailed
@@ -45,11 +45,15 @@ Several collaborators share a machine, and libraries that each take every core a
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """Which app: its directory, the framework that it is written for, and the Python of its own environment."""
+    """Which app: its directory, the framework that it is written for, and the Python of its own environment.
+
+    `drives` is whether its own server is to run, instead of its client.
+    """
 
     directory: Path
     framework: str
     python: Path
+    drives: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class Child:
         """See `apps.Runner.hear`."""
         return await self.replies.readline()
 
-    def send(self, request: Mapping[str, str]) -> None:
+    def send(self, request: Mapping[str, str | int]) -> None:
         """See `apps.Runner.send`. It is one short line into an empty pipe, so this never waits."""
         os.write(self.requests, json.dumps(request).encode() + b"\n")
 
@@ -109,7 +113,7 @@ def child_of(
     The process and what it forks keep the `inherited` descriptors open as long as they live.
     """
     # The app's process has another working directory, so no path may depend on ours. A Python that is a link must stay that link.
-    app = App(app.directory.absolute(), app.framework, app.python.absolute())
+    app = replace(app, directory=app.directory.absolute(), python=app.python.absolute())
     workdir = workdir.absolute()
     given = app_environment(environment, app.python, workdir, threads)
 
@@ -155,6 +159,7 @@ async def _start(app: App, environment: Mapping[str, str], log: Path, inherited:
         ours.callback(transport.close)
         process = await asyncio.create_subprocess_exec(
             *(app.python, "-m", PACKAGE, "--framework", app.framework, "--app", app.directory),
+            *(("--drive",) if app.drives else ()),
             *("--requests", f"/dev/fd/{to_child}", "--replies", f"/dev/fd/{from_child}"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=(output := its.enter_context(log.open("ab"))),

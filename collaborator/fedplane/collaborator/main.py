@@ -7,7 +7,6 @@ On Kubernetes there is one for each run of a cluster, with the app in a containe
 
 import asyncio
 import os
-import sys
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,10 +14,9 @@ from pathlib import Path
 from fedplane.collaborator.advertising import advertise
 from fedplane.collaborator.apps import AppProcess
 from fedplane.collaborator.beside import meeting
-from fedplane.collaborator.children import App, Child, child_of, own_python, plain_python
-from fedplane.collaborator.environments import Bounds, Environments
 from fedplane.collaborator.frameworks import FRAMEWORKS
 from fedplane.collaborator.pool import AppPool, StartApp
+from fedplane.collaborator.pythons import environments_of, starting
 from fedplane.collaborator.settings import CollaboratorSettings
 from fedplane.collaborator.tasks import Collaborator, Retire
 from fedplane.collaborator.training import Training
@@ -39,21 +37,10 @@ def main() -> None:
 
 
 async def _with_children(bus: Bus, settings: CollaboratorSettings) -> None:
-    bounds = Bounds(settings.environments_max, settings.environments_bytes_max, settings.environments_seconds_max)
-    environments = Environments(settings.environments, settings.environments_python or Path(sys.executable), os.environ, bounds)
+    environments = environments_of(settings, os.environ)
 
     def start(framework: str, directory: Path, workdir: Path) -> AppProcess:
-        known = FRAMEWORKS.get(framework)
-        needs_none = known is None or known.by_files  # any Python can say that it does not know a framework
-        own = settings.python or (plain_python() if needs_none else own_python(directory))
-        wanted = known.wanted if known else ()
-
-        async def start_child(log: Path) -> Child:
-            if own is not None:
-                return await child_of(App(directory, framework, own), workdir, os.environ)(log)
-            async with environments.lent(directory, framework, wanted) as (python, lock):
-                return await child_of(App(directory, framework, python), workdir, os.environ, inherited=(lock,))(log)
-
+        start_child = starting(directory, framework, workdir, python=settings.python, environments=environments, environment=os.environ)
         return AppProcess(start_child, workdir / "app.log")
 
     try:

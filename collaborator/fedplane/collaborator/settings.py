@@ -9,41 +9,18 @@ from fedplane.runtime.settings import ServiceSettings
 from fedplane.schemas.names import Name
 from fedplane.schemas.quantities import Quantity
 
-__all__ = ["CollaboratorSettings"]
+__all__ = ["AppSettings", "CollaboratorSettings"]
 
 SOCKET_PATH_BYTES_MAX = 107
 """What the kernel takes as a socket's path (unix(7)); 103 on macOS."""
 
 
-class CollaboratorSettings(ServiceSettings):
-    """The shared settings, what this cluster offers, and what work on it may take."""
-
-    cluster: Name
-    """The cluster that this process speaks for. No default: two collaborators of one name would answer for each other."""
-
-    claims: dict[str, str] = Field(default={})
-    """What the cluster claims to have, as a JSON object of names to values; a run looks for its data among them."""
-
-    labels: dict[str, str] = Field(default={})
-    """What runs may select clusters by, as a JSON object. Data is announced by claims, so none are needed."""
-
-    cpu: Quantity | None = None
-    """Cores that work may use, as a Kubernetes quantity. None: those of the machine. In a container, set the container's limit."""
-
-    memory: Quantity | None = None
-    """Memory that work may use, as a Kubernetes quantity. None: that of the machine. In a container, set the container's limit."""
-
-    lease_seconds: float = Field(default=15.0, ge=1)
-    """How long an advertisement counts. It is renewed three times as often, so after 15 seconds of silence no run is placed here."""
-
-    workdir: Path = Path(".fedplane/work")
-    """Where models, updates and apps' own files are while their run lasts, one model and one update per run; below the current directory.
-    No two collaborators may share it. All of it can be fetched or made again, so it need not outlive the machine.
-    """
+class AppSettings(ServiceSettings):
+    """The shared settings, and whose apps are run, where and with what."""
 
     run: Name | Literal[""] = ""
-    """The one run whose invitations are answered, by a collaborator that was started for it; it ends when the run has ended.
-    It advertises nothing: who started it knows the cluster. Empty: every run's.
+    """The one run that is served, by a process that was started for it; it ends when the run has ended.
+    A collaborator then advertises nothing: who started it knows the cluster. Empty: every run's.
     """
 
     app_socket: str = ""
@@ -74,12 +51,6 @@ class CollaboratorSettings(ServiceSettings):
     environments_seconds_max: float = Field(default=1_800.0, gt=0)
     """How long making one may take; PyTorch for graphics cards over a slow line is a quarter of an hour."""
 
-    apps_max: int = Field(default=2, ge=1, le=64)
-    """How many apps may be loaded at a time, one per run. Two let one run train while another does; each takes a framework's memory."""
-
-    update_bytes_max: int = Field(default=16_000_000_000, gt=0)
-    """The largest update that is sent. Four billion parameters of 32 bits are 16 GB; a larger file is more likely a mistake."""
-
     @field_validator("app_socket")
     @classmethod
     def _is_for_one_run(cls, path: str, info: ValidationInfo) -> str:
@@ -88,3 +59,36 @@ class CollaboratorSettings(ServiceSettings):
         if len(path.encode()) > SOCKET_PATH_BYTES_MAX:
             raise ValueError(f"a socket's path has at most {SOCKET_PATH_BYTES_MAX} bytes")
         return path
+
+
+class CollaboratorSettings(AppSettings):
+    """The shared settings, what this cluster offers, and what work on it may take."""
+
+    cluster: Name
+    """The cluster that this process speaks for. No default: two collaborators of one name would answer for each other."""
+
+    claims: dict[str, str] = Field(default={})
+    """What the cluster claims to have, as a JSON object of names to values; a run looks for its data among them."""
+
+    labels: dict[str, str] = Field(default={})
+    """What runs may select clusters by, as a JSON object. Data is announced by claims, so none are needed."""
+
+    cpu: Quantity | None = None
+    """Cores that work may use, as a Kubernetes quantity. None: those of the machine. In a container, set the container's limit."""
+
+    memory: Quantity | None = None
+    """Memory that work may use, as a Kubernetes quantity. None: that of the machine. In a container, set the container's limit."""
+
+    lease_seconds: float = Field(default=15.0, ge=1)
+    """How long an advertisement counts. It is renewed three times as often, so after 15 seconds of silence no run is placed here."""
+
+    workdir: Path = Path(".fedplane/work")
+    """Where models, updates and apps' own files are while their run lasts, one model and one update per run; below the current directory.
+    No two collaborators may share it. All of it can be fetched or made again, so it need not outlive the machine.
+    """
+
+    apps_max: int = Field(default=2, ge=1, le=64)
+    """How many apps may be loaded at a time, one per run. Two let one run train while another does; each takes a framework's memory."""
+
+    update_bytes_max: int = Field(default=16_000_000_000, gt=0)
+    """The largest update that is sent. Four billion parameters of 32 bits are 16 GB; a larger file is more likely a mistake."""

@@ -9,7 +9,7 @@ import asyncio
 import mmap
 import secrets
 import shutil
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, zip_longest
@@ -20,12 +20,13 @@ import structlog
 
 from fedplane.runtime.errors import AppFailed, BadInput, BusError, Unreachable
 from fedplane.runtime.ports import Bulk
+from fedplane.schemas.digests import digest, digest_of_digests
 from fedplane.schemas.facts import Invited
 from fedplane.schemas.layout import HEADER_BYTES_MAX, BadLayout, Layout, Tensor, cut, parse_header
 from fedplane.schemas.models import Model, Piece
 from fedplane.schemas.subjects import update_piece
 
-__all__ = ["Stored", "Update", "check_update", "fetch", "insist", "remove", "upload"]
+__all__ = ["Stored", "Update", "check_update", "collect", "digest_of", "fetch", "fresh_attempt", "insist", "remove", "store", "upload"]
 
 T = TypeVar("T")
 
@@ -80,13 +81,17 @@ async def fetch(bulk: Bulk, model: Model, folder: Path) -> Path:
     path = folder / f"{model.digest.replace(':', '-')}.safetensors"  # not every file system takes a colon
     if path.is_file():
         return path
-    pieces = (model.layout, *model.shards)
+    await collect(bulk, (model.layout, *model.shards), _emptied(folder) / "part")
+    return _kept(folder / "part", path)
+
+
+async def collect(bulk: Bulk, pieces: Sequence[Piece], path: Path) -> None:
+    """Write the pieces one after the other into a file. Raises Corrupt when bytes are missing or not those that were stored."""
     begins = accumulate((piece.bytes for piece in pieces), initial=0)
-    with _emptied(folder).joinpath("part").open("wb") as file:
+    with path.open("wb") as file:
         await _overlapping(
             partial(insist, partial(_append, bulk, piece, file, begin)) for piece, begin in zip(pieces, begins, strict=False)
         )
-    return _kept(folder / "part", path)
 
 
 def _emptied(folder: Path) -> Path:
@@ -156,20 +161,38 @@ async def upload(bulk: Bulk, update: Update, invited: Invited) -> Stored:
 
     Raises BusFull when there is no room, BadInput when the invitation's sizes cannot be used.
     """
-    attempt = secrets.token_hex(ATTEMPT_BYTES)
+    attempt = fresh_attempt()
     place = partial(update_piece, invited.run, invited.round, invited.cluster, attempt)
+    if invited.chunk_bytes < 1:
+        raise BadInput(f"the invitation asks for chunks of {invited.chunk_bytes} bytes")
     try:
         ranges = cut(update.bytes, invited.shard_bytes)
     except ValueError as error:
         raise BadInput(f"the invitation asks for shards that cannot be: {error}") from error
-    if invited.chunk_bytes < 1:
-        raise BadInput(f"the invitation asks for chunks of {invited.chunk_bytes} bytes")
-    layout = await bulk.write(place("layout"), memoryview(update.header), invited.chunk_bytes)
+    return Stored(attempt, *await store(bulk, update, place, ranges, invited.chunk_bytes))
+
+
+def fresh_attempt() -> str:
+    """A name for an attempt that no other has."""
+    return secrets.token_hex(ATTEMPT_BYTES)
+
+
+async def store(
+    bulk: Bulk, update: Update, place: Callable[[int | str], str], ranges: Sequence[tuple[int, int]], chunk_bytes: int
+) -> tuple[Piece, tuple[Piece, ...]]:
+    """Store the layout, and these ranges of the flat buffer as shards, each at its place. Raises BusFull when there is no room."""
+    layout = await bulk.write(place("layout"), memoryview(update.header), chunk_bytes)
     flat = _mapped(update)
     shards = await _overlapping(
-        partial(bulk.write, place(shard), flat[begin:end], invited.chunk_bytes) for shard, (begin, end) in enumerate(ranges)
+        partial(bulk.write, place(shard), flat[begin:end], chunk_bytes) for shard, (begin, end) in enumerate(ranges)
     )
-    return Stored(attempt, layout, tuple(shards))
+    return layout, tuple(shards)
+
+
+def digest_of(update: Update, ranges: Sequence[tuple[int, int]]) -> str:
+    """The digest that the update has as a model, when these ranges of it are the shards."""
+    flat = _mapped(update)
+    return digest_of_digests([digest(update.header), *(digest(flat[begin:end]) for begin, end in ranges)])
 
 
 async def _overlapping(steps: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:

@@ -105,7 +105,8 @@ class Worker:
             answer = await app.ask(directory, _working_seconds((last_moment(invited) - self._clock()).total_seconds()))
         if invited.task is Task.EVALUATE:
             return Done(answer, None, asked.traceparent)
-        return Done(answer, check_update(directory / "update.safetensors", model, self._update_bytes_max), asked.traceparent)
+        like = None if invited.task is Task.REPLY else model  # the app's own server knows what it wants
+        return Done(answer, check_update(directory / "update.safetensors", like, self._update_bytes_max), asked.traceparent)
 
     def _directory(self, invited: Invited) -> Path:
         return self._workdir / invited.run / f"round-{invited.round}"
@@ -155,4 +156,6 @@ def _lay_out(directory: Path, invited: Invited, model: Path | None) -> None:
     if model is not None:
         (directory / "model.safetensors").hardlink_to(model)
     told = {"task", "run", "round", "training_round", "cluster", "position", "clusters", "data", "configuration", "run_configuration"}
+    if invited.task is Task.REPLY:
+        told |= {"instruction", "fold"}
     (directory / "invitation.json").write_text(json.dumps(invited.model_dump(mode="json", include=told)))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from fedplane.schemas import facts, subjects
 from fedplane.schemas.digests import digest
 from fedplane.schemas.facts import Fact
-from fedplane.schemas.models import Chosen, Exposure, Model, Piece, Refused, Task, Term, model_digest
+from fedplane.schemas.models import Chosen, Exposure, Instruction, Model, Piece, Refused, Task, Term, model_digest
 from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
 
 __all__ = ["EXAMPLES"]
@@ -67,6 +67,12 @@ EXAMPLES: tuple[Fact, ...] = (
     facts.Exposed(
         at=_at(22), run=_RUN, number=1, pending={"listener-loadbalancer-4222": "the load balancer has no address yet"},
         listeners=(Exposure(name="listener-nodeport-31531", type="NodePort", address="172.18.0.2:31531", port=31531),),
+    ),
+    facts.Asked(
+        at=_at(23), run=_RUN, round=1, training_round=1, timeout_seconds=3600, contents=(_model(0, "f1"),),
+        instructions=(
+            Instruction(cluster="hospital-a", kind="train", content=0), Instruction(cluster="hospital-b", kind="train", content=0),
+        ),
     ),
     facts.Opened(
         at=_at(24), run=_RUN, round=1, task=Task.TRAIN, training_round=1, clusters=("hospital-a", "hospital-b"), minimum=1,

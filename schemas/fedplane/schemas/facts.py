@@ -19,6 +19,7 @@ from fedplane.schemas.names import Name
 from fedplane.schemas.quantities import Quantity
 from fedplane.schemas.round_facts import (
     Aggregated,
+    Asked,
     Closed,
     Contributed,
     Declined,
@@ -48,7 +49,7 @@ from fedplane.schemas.run_facts import (
 )
 
 __all__ = [
-    "ALL_ROUNDS_DONE", "Advertised", "Aggregated", "Archived", "Cancelled", "Closed", "Completed", "Contributed", "Declined",
+    "ALL_ROUNDS_DONE", "Advertised", "Aggregated", "Archived", "Asked", "Cancelled", "Closed", "Completed", "Contributed", "Declined",
     "EVERYTHING", "EditRefused", "Evaluated", "Expired", "Exposed", "FACTS", "Fact", "Failed", "Folded", "Invited", "Kept", "Measured",
     "Opened", "Rejected", "RoundFact", "RoundFailed", "RunFact", "Scheduled", "Started", "Submitted", "Waiting", "all_facts_of",
     "fact_type", "run_level_facts_of",
@@ -77,7 +78,7 @@ class Advertised(Fact):
 
 FACTS: tuple[type[Fact], ...] = (
     Submitted, Waiting, Scheduled, Started, EditRefused, Exposed,
-    Opened, Invited, Contributed, Evaluated, Declined, Rejected, Expired, Closed, Measured, Folded, Aggregated, RoundFailed,
+    Asked, Opened, Invited, Contributed, Evaluated, Declined, Rejected, Expired, Closed, Measured, Folded, Aggregated, RoundFailed,
     Completed, Failed, Cancelled, Kept, Archived,
     Advertised,
 )  # fmt: skip

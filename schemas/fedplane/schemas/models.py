@@ -27,7 +27,9 @@ __all__ = [
     "Chosen",
     "Configuration",
     "Exposure",
+    "INSTRUCTION_CHARACTERS_MAX",
     "Instant",
+    "Instruction",
     "LISTENERS_MAX",
     "METRICS_MAX",
     "METRIC_CHARACTERS_MAX",
@@ -106,11 +108,12 @@ class Value(BaseModel):
 
 
 class Task(StrEnum):
-    """The one question a round asks of the clusters it invites."""
+    """The one question a round asks of the clusters it invites. `reply` is to what the app's own server sends, whatever that is."""
 
     INITIALIZE = "initialize"
     TRAIN = "train"
     EVALUATE = "evaluate"
+    REPLY = "reply"
 
 
 class Piece(Value):
@@ -148,6 +151,22 @@ class Model(Value):
     shards: tuple[Piece, ...]
     digest: Digest
     memory: tuple[Piece, ...] = ()
+
+
+INSTRUCTION_CHARACTERS_MAX = 200
+"""Of an instruction's kind and group, which are an app's own words; a round's instructions travel in one fact."""
+
+
+class Instruction(Value):
+    """What the app's own server sends to one cluster: `content` is which of the contents that were stored with it, from 0.
+
+    `kind` and `group` are the app's words: Flower's message type, as "train" or "query.keys", and its group, often the round's number.
+    """
+
+    cluster: Name
+    kind: str = Field(max_length=INSTRUCTION_CHARACTERS_MAX)
+    group: str = Field(default="", max_length=INSTRUCTION_CHARACTERS_MAX)
+    content: int = Field(ge=0)
 
 
 def model_digest(layout: Piece, shards: tuple[Piece, ...]) -> str:

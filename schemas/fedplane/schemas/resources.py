@@ -17,7 +17,7 @@ from fedplane.schemas.placements import Placement
 from fedplane.schemas.templates import Resources, Template
 
 __all__ = [
-    "API_VERSION", "APP_ANNOTATION", "FRAMEWORKS", "IGNORE_UNKNOWN", "KIND",
+    "API_VERSION", "APP_ANNOTATION", "APP_STRATEGY", "FRAMEWORKS", "IGNORE_UNKNOWN", "KIND",
     "FederatedLearning", "RoundPolicy", "Spec", "Stop", "explain_invalid",
 ]  # fmt: skip
 
@@ -25,6 +25,9 @@ API_VERSION = "federation-ai.open-cluster-management.io/v1alpha1"
 KIND = "FederatedLearning"
 APP_ANNOTATION = "fedplane.io/app"
 """Where the app's directory is when clusters are processes of one machine; relative to the YAML file. Elsewhere the image holds the app."""
+
+APP_STRATEGY = "app"
+"""The strategy's name when the app's own server decides what is asked and what comes of it."""
 
 FRAMEWORKS = ("flower", "openfl", "other", "torch", "sklearn")
 """Upstream's three, and ours; which of them a cluster can run is the cluster's to say when it advertises."""
@@ -191,6 +194,8 @@ class Spec(Part):
     """The clusters' side of the run."""
     strategy: StrategySpec = StrategySpec()
     """How contributions become the next model."""
+    fold: bool = False
+    """Ours: with the strategy app, whether training replies reach the app's server as their mean only. Its strategy has to be linear."""
     rounds: RoundPolicy = RoundPolicy()
     """What a round may take, whom it asks, and when the run has had enough of them."""
     data: Data = Data()

@@ -2,13 +2,13 @@
 
 from pydantic import Field
 
-from fedplane.schemas.models import Configuration, Instant, Metrics, Model, Piece, Task, Weight
+from fedplane.schemas.models import Configuration, Instant, Instruction, Metrics, Model, Piece, Task, Weight
 from fedplane.schemas.names import Name
 from fedplane.schemas.run_facts import RunFact
 
 __all__ = [
-    "Aggregated", "Closed", "Contributed", "Declined", "Evaluated", "Expired", "Folded", "Invited", "Measured", "Opened", "Rejected",
-    "RoundFact", "RoundFailed",
+    "Aggregated", "Asked", "Closed", "Contributed", "Declined", "Evaluated", "Expired", "Folded", "Invited", "Measured", "Opened",
+    "Rejected", "RoundFact", "RoundFailed",
 ]  # fmt: skip
 
 
@@ -16,6 +16,24 @@ class RoundFact(RunFact):
     """A fact about one round of a run."""
 
     round: int = Field(ge=0)
+
+
+class Asked(RoundFact):
+    """The app's own server wants replies, and the next round is for them. The driver of a run by the strategy `app` says so.
+
+    The contents are stored before this is said, each once, however many clusters it is for.
+    With `fold` the replies are folded into their mean, else each of them is kept until the run ends.
+    """
+
+    type = "io.fedplane.round.asked.v1"
+    template = "fed.v1.run.{run}.round.{round}.asked"
+    said_by = "driver"
+
+    training_round: int = Field(ge=0)
+    instructions: tuple[Instruction, ...] = Field(min_length=1)
+    contents: tuple[Model, ...] = Field(min_length=1)
+    timeout_seconds: float | None = Field(default=None, gt=0)
+    fold: bool = False
 
 
 class Opened(RoundFact):
@@ -46,7 +64,7 @@ class Opened(RoundFact):
 
 
 class Invited(RoundFact):
-    """One cluster is asked to initialize, train or evaluate. The aggregator says it to that cluster's collaborator.
+    """One cluster is asked to initialize, train, evaluate or reply. The aggregator says it to that cluster's collaborator.
 
     If it `carries` an earlier round, the answer to that round's question is wanted here; whoever lost that work answers this one instead.
     Work on a question may go on until `carried_until` although its round is closed, since a later round may carry it.
@@ -72,6 +90,8 @@ class Invited(RoundFact):
     model: Model | None = None
     carries: int | None = None
     carried_until: Instant | None = None
+    instruction: Instruction | None = None
+    fold: bool = False
 
 
 class Contributed(RoundFact):

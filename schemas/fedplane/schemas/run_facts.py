@@ -98,14 +98,14 @@ class Exposed(RunFact):
 
 
 class Completed(RunFact):
-    """The run has its model. The aggregator says it to everyone, and why no other round follows.
+    """The run has its model. The aggregator says it to everyone, and why no other round follows; or the driver of the app's own server.
 
     The metrics are the last ones that were measured up to this model.
     """
 
     type = "io.fedplane.run.completed.v1"
     template = "fed.v1.run.{run}.completed"
-    said_by = "aggregator"
+    said_by = "aggregator, driver"
 
     model: Model
     metrics: Metrics
@@ -117,7 +117,7 @@ class Failed(RunFact):
 
     type = "io.fedplane.run.failed.v1"
     template = "fed.v1.run.{run}.failed"
-    said_by = "scheduler, aggregator"
+    said_by = "scheduler, aggregator, driver"
 
     reason: str
     message: str

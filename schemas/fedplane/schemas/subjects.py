@@ -5,8 +5,8 @@ Nothing else in the project puts such a subject together or takes one apart.
 """
 
 __all__ = [
-    "archive_piece", "bulk_of_round", "bulk_of_run", "chunks_of", "given_models", "given_piece", "layouts_of_models", "model_piece",
-    "parse_work_on", "update_piece", "work_on",
+    "archive_piece", "asked_piece", "bulk_of_round", "bulk_of_run", "chunks_of", "given_models", "given_piece", "layouts_of_models",
+    "model_piece", "parse_work_on", "reply_piece", "update_piece", "work_on",
 ]  # fmt: skip
 
 
@@ -18,6 +18,16 @@ def update_piece(run: str, round_: int, cluster: str, attempt: str, shard: int |
 def model_piece(run: str, round_: int, attempt: str, shard: int | str) -> str:
     """Where a replica stores one shard of a model; `shard` may be "layout", or ">" for all."""
     return f"bulk.fed.v1.{run}.{round_}.model.{attempt}.{shard}"
+
+
+def asked_piece(run: str, round_: int, attempt: str, shard: int | str) -> str:
+    """Where a driver stores one shard of what its app's server sends; `shard` may be "layout"."""
+    return f"bulk.fed.v1.{run}.{round_}.asked.{attempt}.{shard}"
+
+
+def reply_piece(run: str, round_: int, attempt: str, shard: int | str) -> str:
+    """Where a replica stores one shard of the mean of what clusters replied; `shard` may be "layout"."""
+    return f"bulk.fed.v1.{run}.{round_}.reply.{attempt}.{shard}"
 
 
 def given_piece(run: str, attempt: str, shard: int | str) -> str:
@@ -52,7 +62,7 @@ def parse_work_on(subject: str) -> tuple[str, str, int, int]:
 
 
 def bulk_of_round(run: str, round_: int | str, kind: str = "*") -> str:
-    """All bulk data of a round ("*": of any), or only its updates ("update") or its model ("model"): what to purge."""
+    """All bulk data of a round ("*": of any), or only its updates ("update"), its model ("model") or what was "asked": what to purge."""
     return f"bulk.fed.v1.{run}.{round_}.{kind}.>"
 
 

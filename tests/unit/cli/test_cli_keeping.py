@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kept_story import NOON, RUN, completed, file_of
+from kept_story import NOON, RUN, completed, file_of, stored
 
 from fedplane.cli.folders import DiskFolder, locate
 from fedplane.cli.keeping import Outcome, keep, recorded
@@ -16,6 +16,7 @@ from fedplane.runtime.errors import BadInput, Corrupt, Unavailable
 from fedplane.runtime.memory import MemoryBus
 from fedplane.schemas.digests import digest
 from fedplane.schemas.facts import Aggregated, Cancelled, Completed
+from fedplane.schemas.models import Task
 
 
 def files_in(directory: Path) -> dict[str, bytes]:
@@ -197,3 +198,15 @@ async def test_of_two_rounds_that_could_be_meant_the_best_ones_model_is_the_runs
     model, source = origin([*facts[:-1], end.model_copy(update={"model": best.model})], None)
 
     assert (model, source.round, source.metrics) == (best.model, 1, {"accuracy": 0.75})
+
+
+async def test_the_model_that_an_apps_own_server_left_is_of_all_who_replied_last() -> None:
+    first, *made, end = await completed(MemoryBus())
+    assert isinstance(end, Completed)
+    replies = [fact.model_copy(update={"task": Task.REPLY, "model": None}) for fact in made]
+
+    model, source = origin([first, *replies, end.model_copy(update={"model": await stored(MemoryBus(), 7)})], None)
+
+    assert (model.round, source.round, source.training_round, source.members, source.metrics) == (7, 7, 2, ("a", "b"), {"accuracy": 0.75})
+    with pytest.raises(BadInput, match="no model of training round 1; there are none"):
+        origin([first, *replies, end], 1)

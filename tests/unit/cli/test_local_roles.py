@@ -20,7 +20,7 @@ def _module(name: str, role: str, replica: str, **settings: str) -> Process:
     return Process(name, command, {**SHARED, "FEDPLANE_REPLICA": replica, **settings})
 
 
-def test_a_federation_is_its_services_and_then_a_collaborator_for_each_cluster():
+def test_a_federation_is_its_services_and_then_the_driver_and_a_collaborator_for_each_cluster():
     hospital = Cluster(
         name="hospital-a", claims={"data": "/data/a"}, allocatable=Allocatable(cpu="4", memory="8Gi"), labels={"region": "eu"}
     )
@@ -34,6 +34,11 @@ def test_a_federation_is_its_services_and_then_a_collaborator_for_each_cluster()
             _module("status", "status", "0"),
         ),
         (
+            Process(
+                "driver",
+                (sys.executable, "-P", "-m", "fedplane.collaborator.driver.main"),
+                {**SHARED, "FEDPLANE_REPLICA": "0", "FEDPLANE_WORKDIR": "/state/servers"},
+            ),
             _module(
                 "collaborator-hospital-a",
                 "collaborator",

@@ -74,7 +74,7 @@ def test_another_user_can_read_what_is_left(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "data", "said"),
     [
-        ("dance", "", "a runner can initialize, train and evaluate; it was asked to dance"),
+        ("dance", "", "a runner can initialize, train, evaluate and reply; it was asked to dance"),
         ("initialize", "complex", "tensor 'w' of dtype complex128 cannot be stored"),
     ],
     ids=["another task", "tensors that the format has not"],

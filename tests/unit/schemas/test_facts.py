@@ -34,7 +34,7 @@ def test_no_two_facts_share_a_type_or_a_subject() -> None:
 def test_a_fact_says_what_it_is_and_who_says_it(fact: type[Fact]) -> None:
     assert fact.__dict__["__doc__"].rstrip().endswith(".")
     assert re.fullmatch(r"io\.fedplane\.(run|round|fleet)\.[a-z]+\.v\d+", fact.type)
-    assert set(fact.__dict__["said_by"].split(", ")) <= {"cli", "scheduler", "aggregator", "status", "collaborator", "timer"}
+    assert set(fact.__dict__["said_by"].split(", ")) <= {"cli", "scheduler", "aggregator", "status", "collaborator", "driver", "timer"}
 
 
 @every_fact

@@ -56,6 +56,7 @@ def test_what_is_left_out_has_upstreams_defaults_and_ours() -> None:
                 "template": {"env": [], "imagePullSecrets": [], "perCluster": {}},
             },
             "strategy": {"name": "fedavg", "parameters": {}},
+            "fold": False,
             "rounds": {"deadlineSeconds": 600.0, "attempts": 3, "evaluate": True, "seed": 0, "carry": 0, "keep": "last", "checkpoints": 1},
             "data": {"claim": "", "requiredClaims": []},
             "resources": {"requests": {"cpu": "0", "memory": "0"}, "limits": {}},

@@ -186,6 +186,23 @@ def test_an_evaluation_answers_without_a_new_model_or_another_training_round() -
     assert view.message == "Evaluation of training round 1 of 2: done by 1 cluster."
 
 
+def test_replies_to_the_apps_own_server_count_as_its_training_rounds_and_their_mean_is_no_model() -> None:
+    replies = [
+        fact
+        for number in range(3)
+        for fact in (
+            opened(3 + 4 * number, number, Task.REPLY, number + 1),
+            closed(5 + 4 * number, number),
+            aggregated(6 + 4 * number, number, Task.REPLY, number + 1),
+        )
+    ]
+
+    view = told(submitted(), *replies)[RUN]
+
+    assert (view.training_rounds_done, view.training_rounds, view.model) == (3, 3, None)
+    assert view.message == "Replies in training round 3 of 3: done by 1 cluster."
+
+
 def test_an_answer_that_was_rejected_says_why() -> None:
     rejected = facts.Rejected(at=at(7), run=RUN, round=0, cluster="a", reason="unacceptable", message="another layout")
 

@@ -39,13 +39,14 @@ When there is a file PATH.ended beside the socket's PATH, the run has ended, and
 
 A request directory holds
 
-    invitation.json       task ("initialize", "train", "evaluate"), run, round, training_round, cluster, position, clusters, data,
-                          configuration (what the app's server tells its clients), run_configuration (overrides of the app's own settings)
-    model.safetensors     the global model; absent when the task is to initialize
+    invitation.json       task ("initialize", "train", "evaluate", "reply"), run, round, training_round, cluster, position, clusters, data,
+                          configuration (what the app's server tells its clients), run_configuration (overrides of the app's own settings);
+                          to reply: instruction (kind, group), and fold, whether the reply will be folded with others
+    model.safetensors     the global model, or the instruction's records (see `records`); absent when the task is to initialize
 
 and the runner adds
 
-    update.safetensors    the app's tensors, in the model's order; absent when the task is to evaluate
+    update.safetensors    the app's tensors, in the model's order, or its reply's records; absent when the task is to evaluate
     metrics.json          weight (the number of examples), metrics ({name: number}), configuration (when the task is to initialize)
 
 The directory above lasts as long as the run. An adapter finds its path in the invitation as `home`, and may keep there what a client keeps.
@@ -56,9 +57,27 @@ The reasons for a failure: `load-failed` (the app or its settings cannot be load
 A program that is a process of its own has further ones:
 `crashed` (a signal killed it), `no-update` (it left none), `bad-update` (what it left is no safetensors file).
 
+With `--drive` the process runs the app's own server. Its only request is a directory with
+
+    drive.json            run, clusters (how many), run_configuration
+
+and it lasts as long as the server does. What the server asks meanwhile is put into the directory, and answered there:
+
+    from the runner    {"said": "asks", "number": N}
+    to the runner      {"do": "answered", "number": N}
+
+    asked-N/asked.json            training_round, timeout_seconds (or null), contents (how many),
+                                  instructions: a list of position (the cluster's), kind, group, content (its number)
+    asked-N/content-K.safetensors one content's records
+    asked-N/replies.json          replies: a list of instruction (its number), and content (a file's name) or error (reason, message);
+                                  a mean of replies has weight and metrics as well. Who did not answer in time is not in it.
+
+At the end update.safetensors is the model that the server leaves, and metrics.json has what it measured itself.
+
 A framework is adapted by a module with one function, `open_app(directory)`, and by a line in the table below.
 It returns an `answers.App`, which is given arrays.
 If its apps work `by_files`, it returns an object that does what `working.work` does with an app.
+If its apps have servers of their own, a second module has `open_server(directory)`, which returns an `asking.Server`.
 """
 
 from __future__ import annotations
@@ -81,13 +100,15 @@ class Unanswerable(Exception):
 class Framework(NamedTuple):
     """How a framework is adapted.
 
-    `module` is its adapter here; `distribution` what the app's environment must have installed, from version `lowest` to before `below`.
+    `module` is its adapter here, `server` that of apps' own servers, if it has any.
+    `distribution` is what the app's environment must have installed, from version `lowest` to before `below`.
     An environment that is made for an app has what is `wanted`, the distribution and what its metadata forgets to say, `besides`.
     `environment` is set before the framework is imported, since some read it only then.
     An app `by_files` reads and writes the request's files itself, so the runner needs no numpy, and the app no environment of Python.
     """
 
     module: str
+    server: str = ""
     distribution: str = ""
     lowest: tuple[int, ...] = ()
     below: tuple[int, ...] = ()
@@ -107,6 +128,7 @@ class Framework(NamedTuple):
 FRAMEWORKS = {
     "flower": Framework(
         module="flower",
+        server="flower_server",
         distribution="flwr",
         lowest=(1, 38),  # the first with a process-wide task identity, which a message needs
         below=(1, 42),  # the last that was tried is 1.41

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from . import FRAMEWORKS, Framework, Unanswerable
 from .keeping import keep
@@ -36,6 +36,13 @@ HEARTBEAT_SECONDS = 1.0
 
 MESSAGE_CHARACTERS_MAX = 2_000
 """An exception's text may hold a whole array; a screenful tells a person what there is to tell."""
+
+
+Exchange = Callable[[int], None]
+"""Has what the app's server asked under that number answered."""
+
+Load = Callable[[Framework, Exchange], Callable[[Path], None]]
+"""Loads an app; returns what does the work of a request's directory."""
 
 
 class _Replies:
@@ -63,6 +70,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="fedplane_runner", description="Run a federated-learning app for one collaborator.")
     parser.add_argument("--framework", required=True, help="one of " + ", ".join(FRAMEWORKS))
     parser.add_argument("--app", required=True, type=Path, help="the app's directory")
+    parser.add_argument("--drive", action="store_true", help="run the app's own server")
     parser.add_argument("--data-path", default="", help="where the app sees its data, in place of what an invitation says")
     parser.add_argument("--requests", help="the pipe to read requests from")
     parser.add_argument("--replies", help="the pipe to write replies to")
@@ -72,37 +80,46 @@ def main() -> int:
     if arguments.socket:
         # For its children: last words must be in the log when a process dies, and a segmentation fault is to leave some.
         os.environ.update(PYTHONUNBUFFERED="1", PYTHONFAULTHANDLER="1")
-        told = (f"--framework={arguments.framework}", f"--app={directory}", f"--data-path={arguments.data_path}")
+        told = [f"--framework={arguments.framework}", f"--app={directory}", f"--data-path={arguments.data_path}"]
+        told += ["--drive"] if arguments.drive else []
         return keep(arguments.socket.absolute(), directory, told)
     if not (arguments.requests and arguments.replies):
         parser.error("say where to listen: --socket, or --requests and --replies")
-    return _serve(arguments.framework, directory, arguments.data_path, arguments.requests, arguments.replies)
-
-
-def _serve(framework: str, directory: Path, data: str, requests_path: str, replies_path: str) -> int:
-    """Answer requests until told to stop; an exit code."""
-    requests = _opened(requests_path, os.O_RDONLY)
+    requests = _opened(arguments.requests, os.O_RDONLY)
     _post_guard(requests)
-    replies = _Replies(_opened(replies_path, os.O_WRONLY))
+    replies = _Replies(_opened(arguments.replies, os.O_WRONLY))
+    load = _load_server if arguments.drive else partial(_load_app, data=arguments.data_path)
+    with os.fdopen(requests) as lines:
+        return _serve(arguments.framework, partial(load, directory), lines, replies)
+
+
+def _serve(framework: str, load: Load, lines: TextIO, replies: _Replies) -> int:
+    """Answer requests until told to stop; an exit code."""
     replies.at_work.set()
     try:
-        release, work = _load(framework, directory, data)
+        release, work = _loaded(framework, load, partial(_exchange, lines, replies))
     except Unanswerable as failure:
         replies.say(**_failed(failure.reason, failure))
         return 1
     replies.at_work.clear()
     replies.say(said="ready", framework=framework, version=release)
-    with os.fdopen(requests) as lines:
-        for line in lines:
-            request = json.loads(line)
-            if request["do"] == "stop":
-                break
-            replies.say(said="alive")  # first of all: an app that dies after this word died of its work
-            replies.at_work.set()
-            reply = _reply(work, Path(request["directory"]))
-            replies.at_work.clear()
-            replies.say(**reply)
+    while line := lines.readline():
+        request = json.loads(line)
+        if request["do"] == "stop":
+            break
+        replies.say(said="alive")  # first of all: an app that dies after this word died of its work
+        replies.at_work.set()
+        reply = _reply(work, Path(request["directory"]))
+        replies.at_work.clear()
+        replies.say(**reply)
     return 0
+
+
+def _exchange(lines: TextIO, replies: _Replies, number: int) -> None:
+    """Have somebody answer what the app's server asks, and wait for it. Nobody else reads requests meanwhile."""
+    replies.say(said="asks", number=number)
+    if json.loads(lines.readline()) != {"do": "answered", "number": number}:
+        raise ValueError(f"what the server asked with number {number} was answered by something else")
 
 
 def _opened(path: str, flags: int) -> int:
@@ -130,7 +147,7 @@ def _post_guard(requests: int) -> None:
     os._exit(0)
 
 
-def _load(name: str, directory: Path, data: str) -> tuple[str, Callable[[Path], None]]:
+def _loaded(name: str, load: Load, exchange: Exchange) -> tuple[str, Callable[[Path], None]]:
     """The framework's release, and what does the work of a request's directory."""
     framework = FRAMEWORKS.get(name)
     if framework is None:
@@ -138,13 +155,25 @@ def _load(name: str, directory: Path, data: str) -> tuple[str, Callable[[Path], 
     release = _release(name, framework)
     os.environ.update(framework.environment)
     try:
-        adapter = importlib.import_module("." + framework.module, __package__)
-        if framework.by_files:
-            return release, partial(adapter.open_app(directory).work, data=data)
-        working = importlib.import_module(".working", __package__)  # not before: it needs the app's numpy
+        return release, load(framework, exchange)
     except ImportError as error:
         raise Unanswerable("load-failed", f"{name} cannot be imported in the app's environment: {error}; install the app again") from error
-    return release, partial(working.work, adapter.open_app(directory), data=data)
+
+
+def _load_app(directory: Path, framework: Framework, exchange: Exchange, data: str) -> Callable[[Path], None]:
+    adapter = importlib.import_module("." + framework.module, __package__)
+    if framework.by_files:
+        return partial(adapter.open_app(directory).work, data=data)
+    working = importlib.import_module(".working", __package__)  # not before: it needs the app's numpy
+    return partial(working.work, adapter.open_app(directory), data=data)
+
+
+def _load_server(directory: Path, framework: Framework, exchange: Exchange) -> Callable[[Path], None]:
+    if not framework.server:
+        raise Unanswerable("not-supported", "apps of this framework have no server of their own that could be run here")
+    adapter = importlib.import_module("." + framework.server, __package__)
+    working = importlib.import_module(".working", __package__)
+    return partial(working.serve, adapter.open_server(directory), exchange)
 
 
 def _release(name: str, framework: Framework) -> str:

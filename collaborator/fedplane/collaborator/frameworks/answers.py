@@ -27,12 +27,16 @@ Tensors = dict[str, "np.ndarray[Any, np.dtype[Any]]"]
 
 
 class Answer(NamedTuple):
-    """What an app answered; `weight` and the metrics as the app gave them, `tensors` None if none were asked for."""
+    """What an app answered; `weight` and the metrics as the app gave them, `tensors` None if none were asked for.
+
+    `told` is what the file of the tensors says besides them.
+    """
 
     weight: Any
     metrics: dict[str, Any]
     tensors: Tensors | None = None
     configuration: Mapping[str, Any] = MappingProxyType({})
+    told: Mapping[str, str] = MappingProxyType({})
 
 
 class App(Protocol):
@@ -48,6 +52,10 @@ class App(Protocol):
 
     def evaluate(self, invitation: dict[str, Any], model: Tensors) -> Answer:
         """What the model is worth on this cluster's data."""
+        ...
+
+    def reply(self, invitation: dict[str, Any], sent: Tensors, told: Mapping[str, str]) -> Answer:
+        """What the app's client replies to what its own server sent, both as `records` packs them; weight and metrics are for people."""
         ...
 
 

@@ -3,7 +3,7 @@
 A Flower app normally meets a SuperLink, which gives every message a new process.
 Here the ClientApp is loaded once and called with messages that this module makes.
 They hold the global model as the record `arrays`, and the server's configuration and the round as the record `config`.
-The ServerApp's loop is not run, since rounds and strategies are the federation's.
+Where the run's strategy is the app's own, they hold what the ServerApp sent, which `flower_server` runs; else its loop is not run.
 But only it knows the first model and what its clients are told, so it is started on a grid that takes the first message and stops it there.
 An app whose ServerApp cannot be started on a cluster says how to make the first model:
 
@@ -15,41 +15,34 @@ What a client keeps in `context.state` is written down after each message that i
 Apps of the older kind, a `client_fn` and a `server_fn`, name their records differently and are served as well.
 Written against flwr 1.38 to 1.41.
 What is not public there has to be looked at with every release:
-`TaskIdentity`, `Run`, the reading of pyproject.toml, `load_app`, records as protobuf, and that a ClientApp with a `client_fn` has `_call`.
+`Run`, records as protobuf, what `flower_project` uses, and that a ClientApp with a `client_fn` has `_call`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.config import get_fused_config_from_dir, get_project_config
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as Records
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.object_ref import load_app
 from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 
 from . import Unanswerable
 from .answers import Answer, Tensors, without_bfloat16
+from .flower_project import SERVER_NODE, Project, identify, node_at
+from .flower_records import WEIGHTS, content_of, records_of, told_of
+from .records import packed, unpacked
 
 __all__ = ["open_app"]
 
-_WEIGHTS = ("num-examples", "num_examples")
-"""The metric that tells how many examples were used: today's name, and the one of apps with a `client_fn`."""
-
 _NODES_PRETENDED = 100
 """How many nodes the ServerApp is told of at least: strategies wait for a minimum, and few ask for more."""
-
-_SERVER_NODE = 1
-"""A SuperLink's own node id."""
 
 _ROUND = "server-round"
 
@@ -62,31 +55,15 @@ _STATE_BYTES_MAX = 1_000_000_000
 
 def open_app(directory: Path) -> FlowerApp:
     """The app of the directory. Raises Unanswerable."""
-    try:
-        document = get_project_config(directory)
-    except (OSError, ValueError) as error:
-        raise Unanswerable("load-failed", f"{directory} holds no Flower app: {error}; mend its pyproject.toml") from error
-    reference = document["tool"]["flwr"]["app"]["components"]["clientapp"]
-    client = _load("clientapp", reference, directory)
-    if not isinstance(client, ClientApp):
-        raise Unanswerable("load-failed", f"clientapp {reference!r} is a {type(client).__name__}; it must be a flwr.clientapp.ClientApp")
-    return FlowerApp(directory, document, client)
-
-
-def _load(component: str, reference: str, directory: Path) -> Any:
-    try:
-        return load_app(reference, LookupError, directory)
-    except (Exception, SystemExit) as error:  # importing the app runs the user's code, which may raise anything
-        mend = "install the app's dependencies, or mend its pyproject.toml"
-        raise Unanswerable("load-failed", f"{component} {reference!r} cannot be loaded: {type(error).__name__}: {error}; {mend}") from error
+    project = Project.at(directory)
+    return FlowerApp(project, project.component("clientapp", ClientApp))
 
 
 class FlowerApp:
     """A Flower app in this process, with the context that its client keeps from message to message."""
 
-    def __init__(self, directory: Path, document: dict[str, Any], client: ClientApp) -> None:
-        self._directory = directory
-        self._document = document
+    def __init__(self, project: Project, client: ClientApp) -> None:
+        self._project = project
         self._client = client
         self._is_older = getattr(client, "_call", None) is not None
         self._context: Context | None = None
@@ -104,19 +81,22 @@ class FlowerApp:
         """See `App.evaluate`."""
         return Answer(*_measured(self._ask("evaluate", invitation, model)))
 
+    def reply(self, invitation: dict[str, Any], sent: Tensors, told: Mapping[str, str]) -> Answer:
+        """See `App.reply`."""
+        context, instruction = self._context_of(invitation), invitation["instruction"]
+        asked = Message(content_of(unpacked(sent, told)), context.node_id, instruction["kind"], group_id=instruction["group"])
+        replied = records_of(self._called(asked, context, instruction["kind"], Path(invitation["home"])), folded=invitation["fold"])
+        tensors, header = packed(replied, folded=invitation["fold"])
+        return Answer(*told_of(replied), tensors=tensors, told=header)
+
     def initialize(self, invitation: dict[str, Any]) -> Answer:
         """See `App.initialize`."""
-        declared = self._document["tool"].get("fedplane", {}).get("initial-model")
-        run_config = self._run_config(invitation)
+        declared = self._project.document["tool"].get("fedplane", {}).get("initial-model")
+        run_config = self._project.run_config(invitation["run_configuration"])
         if declared:
-            made = _load("initial-model", declared, self._directory)(run_config)
+            made = self._project.load("initial-model", declared)(run_config)
             return Answer(1, {}, _named(made))
-        reference = self._document["tool"]["flwr"]["app"]["components"]["serverapp"]
-        server = _load("serverapp", reference, self._directory)
-        if not isinstance(server, ServerApp):
-            raise Unanswerable(
-                "load-failed", f"serverapp {reference!r} is a {type(server).__name__}; it must be a flwr.serverapp.ServerApp"
-            )
+        server = self._project.component("serverapp", ServerApp)
         arrays, config = _first_sent(server, run_config, lambda message: self._client(message, self._context_of(invitation)), invitation)
         return Answer(1, {}, _tensors(arrays), {key: value for key, value in config.items() if key != _ROUND})
 
@@ -127,12 +107,16 @@ class FlowerApp:
         older = "fitins" if task == "train" else "evaluateins"
         names = (f"{older}.parameters", f"{older}.config") if self._is_older else ("arrays", "config")
         content = RecordDict({names[0]: arrays, names[1]: config})
-        reply = self._client(Message(content, context.node_id, task, group_id=str(invitation["training_round"])), context)
+        message = Message(content, context.node_id, task, group_id=str(invitation["training_round"]))
+        return self._called(message, context, task, Path(invitation["home"]))
+
+    def _called(self, message: Message, context: Context, task: str, home: Path) -> RecordDict:
+        reply = self._client(message, context)
         if not isinstance(reply, Message):
             raise Unanswerable("app-raised", f"the app's {task} function returned a {type(reply).__name__}; it must return a Message")
         if reply.has_error():
             raise Unanswerable("app-raised", f"the app's {task} function replied with an error: {reply.error.reason}")
-        self._keep_state(Path(invitation["home"]) / _STATE, context.state)
+        self._keep_state(home / _STATE, context.state)
         return reply.content
 
     def _keep_state(self, file: Path, state: RecordDict) -> None:
@@ -146,19 +130,11 @@ class FlowerApp:
             file.with_suffix(".new").replace(file)  # all of it or nothing, should this process be killed
             self._written = content
 
-    def _run_config(self, invitation: dict[str, Any]) -> dict[str, Any]:
-        try:
-            fused: dict[str, Any] = get_fused_config_from_dir(self._directory, invitation["run_configuration"])
-        except ValueError as error:
-            mend = "spec.config may only set what [tool.flwr.app.config] in the app's pyproject.toml has"
-            raise Unanswerable("load-failed", f"the run configuration does not fit the app: {error}; {mend}") from error
-        return fused
-
     def _context_of(self, invitation: dict[str, Any]) -> Context:
-        run, node = _identify(invitation["run"]), _number(invitation["cluster"])
+        run, node = identify(invitation["run"]), node_at(invitation["position"])
         if self._context is None or self._context.run_id != run:
             self._context = Context(run, node, {}, _state_in(Path(invitation["home"]) / _STATE), {})
-        self._context.run_config = self._run_config(invitation)
+        self._context.run_config = self._project.run_config(invitation["run_configuration"])
         self._context.node_config = {
             "partition-id": invitation["position"],
             "num-partitions": invitation["clusters"],
@@ -173,17 +149,6 @@ def _state_in(file: Path) -> RecordDict:
     return recorddict_from_proto(Records.FromString(file.read_bytes())) if file.exists() else RecordDict()
 
 
-def _number(name: str) -> int:
-    """Flower numbers runs and nodes with 64 bits, and we name them."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-
-
-def _identify(run: str) -> int:
-    """The run's number, which from now on is that of every message made in this process; their sender is the server."""
-    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _number(run), _SERVER_NODE, 1
-    return _number(run)
-
-
 class _Sent(BaseException):
     """What the ServerApp sent first. Not an Exception, so that an app which catches those still stops."""
 
@@ -196,7 +161,7 @@ class _DeadEndGrid(Grid):  # type: ignore[misc]  # Flower is not installed where
 
     def __init__(self, run: int, nodes: int, ask_client: Any) -> None:
         self._run = Run.create_empty(run)
-        self._nodes = range(_SERVER_NODE + 1, _SERVER_NODE + 1 + nodes)
+        self._nodes = [node_at(position) for position in range(nodes)]
         self._ask_client = ask_client
         self.sent: Message | None = None
 
@@ -231,13 +196,13 @@ class _DeadEndGrid(Grid):  # type: ignore[misc]  # Flower is not installed where
 def _first_sent(
     server: ServerApp, run_config: dict[str, Any], ask_client: Any, invitation: dict[str, Any]
 ) -> tuple[ArrayRecord, ConfigRecord]:
-    run = _identify(invitation["run"])
+    run = identify(invitation["run"])
     grid = _DeadEndGrid(run, max(invitation["clusters"], _NODES_PRETENDED), ask_client)
     declare = "or declare [tool.fedplane] initial-model in the app's pyproject.toml"
     # The older kind does not even let `_Sent` through: it is lost in a pool of threads, so what counts is what the grid has.
     with contextlib.suppress(_Sent):
         try:
-            server(grid, Context(run, _SERVER_NODE, {}, RecordDict(), run_config))
+            server(grid, Context(run, SERVER_NODE, {}, RecordDict(), run_config))
         except Exception as error:
             raise Unanswerable("app-raised", f"the ServerApp raised {type(error).__name__}: {error}; mend it, {declare}") from error
     if grid.sent is None:
@@ -268,11 +233,11 @@ def _measured(content: RecordDict) -> tuple[Any, dict[str, Any]]:
     for name in ("fitres.metrics", "evaluateres.metrics"):
         older = content.config_records.get(name, {})
         values.update({key: value for key, value in older.items() if isinstance(value, (bool, int, float))})
-    weight = next((values[name] for name in _WEIGHTS if name in values), None)
+    weight = next((values[name] for name in WEIGHTS if name in values), None)
     lists = [name for name, value in values.items() if isinstance(value, list)]
     for name in lists:
         print(f"metric {name!r} is a list and is not reported; return one number")  # noqa: T201 -- standard output is the app's log
-    return weight, {name: value for name, value in values.items() if name not in _WEIGHTS and name not in lists}
+    return weight, {name: value for name, value in values.items() if name not in WEIGHTS and name not in lists}
 
 
 def _tensors(record: ArrayRecord) -> Tensors:

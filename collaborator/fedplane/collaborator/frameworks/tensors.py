@@ -11,14 +11,16 @@ Source: the safetensors format, https://github.com/huggingface/safetensors.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from .answers import BFLOAT16, Tensors, dtype_name
 
-__all__ = ["BadTensors", "read", "write"]
+__all__ = ["BadTensors", "is_storable", "metadata", "read", "write"]
 
 _DTYPES = {
     "F64": "float64", "I64": "int64", "U64": "uint64",
@@ -43,21 +45,32 @@ class BadTensors(ValueError):
 
 def read(path: Path) -> Tensors:
     """The tensors of the file, in the app's order. The arrays are read-only views of the mapped file."""
+    header, length = _header(path)
+    begin, size = 8 + length, path.stat().st_size
+    # A file of no bytes cannot be mapped, and a model may well consist of empty tensors.
+    buffer = np.memmap(path, np.uint8, "r", begin) if size > begin else np.empty(0, np.uint8)
+    told = header.pop("__metadata__", {})
+    tensors = {name: _view(name, entry, buffer) for name, entry in header.items()}
+    order = json.loads(told["order"]) if "order" in told else list(tensors)
+    return {name: tensors[name] for name in order}
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """What the file says besides its tensors."""
+    told: dict[str, str] = _header(path)[0].get("__metadata__", {})
+    return told
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header and its length."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _HEADER_BYTES_MAX:
             raise BadTensors(f"{path.name} is no safetensors file: its header would have {length} bytes")
         try:
-            header = json.loads(file.read(length))
+            return json.loads(file.read(length)), length
         except ValueError as error:
             raise BadTensors(f"{path.name} is no safetensors file: {error}") from error
-    begin, size = 8 + length, path.stat().st_size
-    # A file of no bytes cannot be mapped, and a model may well consist of empty tensors.
-    buffer = np.memmap(path, np.uint8, "r", begin) if size > begin else np.empty(0, np.uint8)
-    metadata = header.pop("__metadata__", {})
-    tensors = {name: _view(name, entry, buffer) for name, entry in header.items()}
-    order = json.loads(metadata["order"]) if "order" in metadata else list(tensors)
-    return {name: tensors[name] for name in order}
 
 
 def _view(name: str, entry: dict[str, Any], buffer: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[Any]]:
@@ -69,16 +82,21 @@ def _view(name: str, entry: dict[str, Any], buffer: np.ndarray[Any, np.dtype[np.
     return buffer[begin:end].view(dtype).reshape(entry["shape"])
 
 
-def write(path: Path, tensors: Tensors) -> None:
-    """Write the tensors, whose order is the app's.
+def is_storable(tensor: np.ndarray[Any, np.dtype[Any]]) -> bool:
+    """Whether the format has the array's dtype."""
+    return dtype_name(tensor.dtype) in _NAMES
+
+
+def write(path: Path, tensors: Tensors, told: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write the tensors, whose order is the app's, and what is told besides.
 
     Raises BadTensors for a dtype that the format does not have.
     """
     for name, tensor in tensors.items():
-        if dtype_name(tensor.dtype) not in _NAMES or name == "__metadata__":
+        if not is_storable(tensor) or name == "__metadata__":
             raise BadTensors(f"tensor {name!r} of dtype {dtype_name(tensor.dtype)} cannot be stored; the dtypes are {', '.join(_NAMES)}")
     placed = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
-    header: dict[str, Any] = {"__metadata__": {"order": json.dumps(list(tensors))}}
+    header: dict[str, Any] = {"__metadata__": {"order": json.dumps(list(tensors)), **told}}
     begin = 0
     for name in placed:
         tensor = tensors[name]

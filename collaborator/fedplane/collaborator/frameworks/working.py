@@ -7,12 +7,14 @@ When requests come, and what is said of them, is the business of `__main__`.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from . import Unanswerable, tensors
 from .answers import Answer, App, checked
+from .asking import Asking, Server
 
-__all__ = ["work"]
+__all__ = ["serve", "work"]
 
 _READABLE = 0o644
 """By everyone, whatever the umask of the app's image."""
@@ -29,6 +31,15 @@ def work(app: App, directory: Path, data: str = "") -> None:
         raise Unanswerable("not-supported", str(error)) from error
 
 
+def serve(server: Server, exchange: Callable[[int], None], directory: Path) -> None:
+    """Run an app's own server to its end, as the directory says. `exchange` has what it asks answered."""
+    try:
+        drive = json.loads((directory / "drive.json").read_text())
+        _leave(server.run(drive, Asking(directory, exchange)), directory)
+    except tensors.BadTensors as error:
+        raise Unanswerable("not-supported", str(error)) from error
+
+
 def _answer(app: App, directory: Path, data: str) -> Answer:
     invitation = json.loads((directory / "invitation.json").read_text())
     invitation["home"] = str(directory.parent)
@@ -37,15 +48,18 @@ def _answer(app: App, directory: Path, data: str) -> Answer:
     task = invitation["task"]
     if task == "initialize":
         return checked(app.initialize(invitation), None)
+    if task == "reply":
+        sent = directory / "model.safetensors"
+        return app.reply(invitation, tensors.read(sent), tensors.metadata(sent))
     if task not in ("train", "evaluate"):
-        raise Unanswerable("not-supported", f"a runner can initialize, train and evaluate; it was asked to {task}")
+        raise Unanswerable("not-supported", f"a runner can initialize, train, evaluate and reply; it was asked to {task}")
     model = tensors.read(directory / "model.safetensors")
     return checked(app.train(invitation, model) if task == "train" else app.evaluate(invitation, model), model)
 
 
 def _leave(answer: Answer, directory: Path) -> None:
     if answer.tensors is not None:
-        tensors.write(directory / "update.safetensors", answer.tensors)
+        tensors.write(directory / "update.safetensors", answer.tensors, answer.told)
         (directory / "update.safetensors").chmod(_READABLE)
     measured = {"weight": answer.weight, "metrics": answer.metrics, "configuration": dict(answer.configuration)}
     (directory / "metrics.json").write_text(json.dumps(measured))

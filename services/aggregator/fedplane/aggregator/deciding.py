@@ -59,8 +59,10 @@ def _invite(
 ) -> Iterator[Action]:
     asked = state.opened
     order = sorted(participants)
+    instructions = {instruction.cluster: instruction for instruction in state.asked.instructions} if state.asked else {}
     for cluster in asked.clusters:
         if cluster not in state.invited:
+            instruction = instructions.get(cluster)
             yield State(
                 Invited(
                     run=asked.run, round=asked.round, cluster=cluster, at=now, task=asked.task, training_round=asked.training_round,
@@ -68,7 +70,9 @@ def _invite(
                     data=participants[cluster].data, configuration={**configuration, **strategies.make(resource.spec.strategy).tells},
                     run_configuration=resource.spec.config,
                     deadline=asked.deadline, shard_bytes=asked.shard_bytes, chunk_bytes=asked.chunk_bytes,
-                    position=order.index(cluster), clusters=len(order), model=asked.model,
+                    position=order.index(cluster), clusters=len(order),
+                    model=state.asked.contents[instruction.content] if state.asked and instruction else asked.model,
+                    instruction=instruction, fold=state.asked is not None and state.asked.fold,
                     carries=asked.carried.get(cluster), carried_until=carried_until(asked, resource.spec.rounds),
                 )
             )  # fmt: skip
@@ -97,17 +101,18 @@ def _conclude(state: Round, spec: StrategySpec, now: datetime) -> Iterator[Actio
     if len(answers) < asked.minimum:
         yield _failed(state, f"{len(answers)} of {len(asked.clusters)} clusters answered, {asked.minimum} are needed{_excuses(state)}", now)
         return
-    due = [] if asked.task is Task.EVALUATE else list(shard_work(state, spec))
+    folds = state.asked.fold if state.asked else asked.task is not Task.EVALUATE
+    due = list(shard_work(state, spec)) if folds else []
     if due:
         yield from due
         return
-    if asked.task is not Task.EVALUATE:
+    if folds:
         answers = tuple(state.contributed[cluster] for cluster in state.folded[0].members)  # those that the strategy counts
     result = Aggregated(
         run=asked.run, round=asked.round, at=now, task=asked.task, training_round=asked.training_round,
         members=tuple(answer.cluster for answer in answers), weight=sum(answer.weight for answer in answers),
         metrics=weighted_mean(answers),
-        model=None if asked.task is Task.EVALUATE else _model(state),
+        model=_model(state) if folds else None,
     )  # fmt: skip
     yield State(result, Fence(RoundFailed.pattern(run=asked.run, round=asked.round)))
 

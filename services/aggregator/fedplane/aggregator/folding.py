@@ -28,7 +28,7 @@ from fedplane.schemas.facts import Contributed, Folded, Measured
 from fedplane.schemas.layout import BadLayout, Layout, cut, parse_header
 from fedplane.schemas.models import Model, Piece, Task
 from fedplane.schemas.resources import StrategySpec
-from fedplane.schemas.subjects import model_piece
+from fedplane.schemas.subjects import model_piece, reply_piece
 
 __all__ = ["Unusable", "fold", "measure", "strategy_of"]
 
@@ -144,12 +144,13 @@ async def _start(bulk: Bulk, run: Run, state: Round, given: Model, shard: int, n
 
 
 def _storing(bulk: Bulk, state: Round) -> Callable[[int | str, memoryview], Awaitable[Piece]]:
-    """Stores parts of the round's model under an attempt of their own."""
+    """Stores parts of the round's result under an attempt of their own."""
     asked, attempt = state.opened, secrets.token_hex(8)
+    place = reply_piece if asked.task is Task.REPLY else model_piece
 
     async def store(what: int | str, data: memoryview) -> Piece:
         try:
-            return await bulk.write(model_piece(asked.run, asked.round, attempt, what), data, asked.chunk_bytes)
+            return await bulk.write(place(asked.run, asked.round, attempt, what), data, asked.chunk_bytes)
         except BusFull:
             await bulk.purge(model_piece(asked.run, asked.round, attempt, ">"))  # the next attempt is another one
             raise

@@ -16,8 +16,10 @@ import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from fedplane.aggregator.asking import unlike
 from fedplane.schemas.facts import (
     Aggregated,
+    Asked,
     Closed,
     Contributed,
     Declined,
@@ -82,9 +84,13 @@ TRANSITIONS: dict[Phase, dict[type[Fact], Phase]] = {
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What has been said in a round so far. The dictionaries are by cluster, or by shard, and are never changed in place."""
+    """What has been said in a round so far. The dictionaries are by cluster, or by shard, and are never changed in place.
+
+    `asked` is what the app's own server asked the round for, if it did.
+    """
 
     opened: Opened
+    asked: Asked | None = None
     phase: Phase = Phase.COLLECTING
     invited: frozenset[str] = frozenset()
     contributed: dict[str, Contributed] = field(default_factory=dict)
@@ -120,9 +126,9 @@ class Round:
         return not TRANSITIONS[self.phase]
 
 
-def opened(fact: Opened) -> Round:
+def opened(fact: Opened, asked: Asked | None = None) -> Round:
     """A round that has just begun."""
-    return Round(fact)
+    return Round(fact, asked)
 
 
 def evolve(state: Round, fact: RoundFact) -> Round:
@@ -136,7 +142,7 @@ def evolve(state: Round, fact: RoundFact) -> Round:
             return state  # nobody asked, or it is the cluster's second answer: the first one counts
         case Invited():
             return replace(state, invited=state.invited | {fact.cluster})
-        case Contributed() | Evaluated() if problem := unacceptable(state.opened, fact):
+        case Contributed() | Evaluated() if problem := unacceptable(state.opened, fact) or unlike(state.asked, state.contributed, fact):
             return replace(state, unacceptable={**state.unacceptable, fact.cluster: problem})
         case Contributed():
             return replace(state, contributed={**state.contributed, fact.cluster: fact})

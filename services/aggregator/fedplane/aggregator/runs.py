@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from fedplane.aggregator import carrying, policies, rounds, starting, strategies
+from fedplane.aggregator import asking, carrying, policies, rounds, starting, strategies
 from fedplane.aggregator.carrying import Outstanding
 from fedplane.aggregator.deciding import about_round, close_cancelled
 from fedplane.aggregator.policies import Best
@@ -20,6 +20,7 @@ from fedplane.runtime.ports import Fence, Recorded
 from fedplane.runtime.replica import Action, Perform, State
 from fedplane.schemas.facts import (
     Archived,
+    Asked,
     Cancelled,
     Completed,
     Failed,
@@ -64,6 +65,7 @@ class Run:
     `faulty` are the clusters whose contributions to the present training round could not be used.
     `refusals` counts, for each cluster, the rounds of the run in which its answer was refused for whatever reason.
     `outstanding` are the clusters that still work on a training round's question although it has ended, by name.
+    `asked` is what the app's own server asked last, if it decides.
     """
 
     submitted: Submitted
@@ -74,6 +76,7 @@ class Run:
     ended: bool = False
     leftovers: tuple[str, ...] = ()
     round: Round | None = None
+    asked: Asked | None = None
     given: Model | None = None
     model: Model | None = None
     superseded: tuple[Model, ...] = ()
@@ -137,6 +140,7 @@ class Runs:
         name, resource = run.submitted.run, run.submitted.resource
         try:
             strategy = strategies.make(resource.spec.strategy)
+            asking.check(resource.spec)
             policies.check(resource.spec, counts_late=strategy.counts_late)
             starting.check(run.submitted, run.given)
         except BadInput as problem:
@@ -150,10 +154,17 @@ class Runs:
             return
         yield from _discard(run)
         if run.round is None or run.round.ended:
-            yield from self._go_on(run, now)
+            yield from self._ask(run, now) if asking.is_asked(resource.spec) else self._go_on(run, now)
         else:
             participants = {chosen.cluster: chosen for chosen in run.scheduled.participants}
             yield from about_round(run.round, resource, participants, run.configuration, now)
+
+    def _ask(self, run: Run, now: datetime) -> Iterator[Action]:
+        """The round that the app's own server has asked for, if it has."""
+        if run.asked is not None and run.asked.round == _following(run):
+            deadline = run.submitted.resource.spec.rounds.deadline_seconds
+            opened = asking.opened(run.asked, deadline, self.cut.shard_bytes, self.cut.chunk_bytes, now)
+            yield State(opened, Fence(run_level_facts_of(run.submitted.run), run.run_level))
 
     def _go_on(self, run: Run, now: datetime) -> Iterator[Action]:
         name, spec = run.submitted.run, run.submitted.resource.spec
@@ -182,7 +193,7 @@ class Runs:
             why = f"; the contributions of {', '.join(left_out)} could not be used" if left_out else ""
             message = f"{len(able)} usable clusters are left and {minimum} are needed{why}"
             return _end(run, Failed(run=name, at=now, reason="TooFewClusters", message=message))
-        number = run.round.opened.round + 1 if run.round else 0
+        number = _following(run)
         busy = {cluster: run.outstanding[cluster].round for cluster in sorted(run.outstanding) if cluster in able}
         overdue = [cluster for cluster in busy if run.outstanding[cluster].overdue]
         return State(
@@ -231,13 +242,17 @@ def _evolved(run: Run, fact: RunFact, sequence: int) -> Run:
             return replace(run, started=True, run_level=sequence)
         case Completed() | Failed() | Cancelled():
             return _ended(run, sequence, fact.model if isinstance(fact, Completed) else run.model)
+        case Asked():
+            asks = fact.round == _following(run) and (run.round is None or run.round.ended) and asking.is_whole(fact)
+            return replace(run, asked=fact) if asks and asking.is_asked(run.submitted.resource.spec) else run
         case Opened():
-            follows = fact.round == (run.round.opened.round + 1 if run.round else 0)
-            if not follows or not _is_answerable(run, fact):
+            if fact.round != _following(run) or not _is_answerable(run, fact):
                 return run
             remaining = tuple(model for model in run.superseded if model not in _useless(run))
             still = {cluster: run.outstanding[cluster] for cluster in fact.carried} if fact.task is Task.TRAIN else run.outstanding
-            return replace(run, round=rounds.opened(fact), superseded=remaining, outstanding=still, leftovers=_left_by_round(run))
+            return replace(
+                run, round=rounds.opened(fact, run.asked), superseded=remaining, outstanding=still, leftovers=_left_by_round(run)
+            )
         case RoundFact() if run.round is not None:
             return _after_round(replace(run, round=rounds.evolve(run.round, fact)), was_ended=run.round.ended)
     return run
@@ -247,7 +262,13 @@ def _is_answerable(run: Run, fact: Opened) -> bool:
     """Whether a round is one of this run. No aggregator opens another, but on an open bus anybody may."""
     participants = {chosen.cluster for chosen in run.scheduled.participants} if run.scheduled else set()
     whole = all(size > 0 and size % ALIGNMENT_BYTES == 0 for size in (fact.shard_bytes, fact.chunk_bytes))
-    return participants.issuperset(fact.clusters) and whole and fact.minimum > 0 and carrying.agrees(fact, run.outstanding)
+    agrees = carrying.agrees(fact, run.outstanding) and asking.is_answer_to(fact, run.asked)
+    return participants.issuperset(fact.clusters) and whole and fact.minimum > 0 and agrees
+
+
+def _following(run: Run) -> int:
+    """The number of the next round."""
+    return run.round.opened.round + 1 if run.round else 0
 
 
 def _after_round(run: Run, was_ended: bool) -> Run:
@@ -258,6 +279,8 @@ def _after_round(run: Run, was_ended: bool) -> Run:
     evaluation, policy = state.opened.task is Task.EVALUATE, run.submitted.resource.spec.rounds
     refused = {*state.unacceptable, *(state.failed.faulty if state.failed else ())}
     run = replace(run, refusals={**run.refusals, **{cluster: run.refusals.get(cluster, 0) + 1 for cluster in sorted(refused)}})
+    if state.opened.task is Task.REPLY:
+        return replace(run, metrics=_latest(run.metrics, state.aggregated.metrics)) if state.aggregated else run
     if state.opened.task is Task.TRAIN:
         run = replace(run, outstanding=carrying.outstanding(state, run.outstanding, policy.carry))
     if state.phase is Phase.FAILED:
@@ -289,7 +312,8 @@ def _ended(run: Run, sequence: int, model: Model | None) -> Run:
     still = state if state is not None and not state.ended else None
     begun = (bulk_of_round(name, state.opened.round, "model"),) if state is not None and state.phase is not Phase.AGGREGATED else ()
     before = run.leftovers if still else ()
-    leftovers = (bulk_of_round(name, "*", "update"), *_given_pieces(run), *begun, *before, *old)
+    asked = asking.left_by_run(name) if asking.is_asked(run.submitted.resource.spec) else ()
+    leftovers = (bulk_of_round(name, "*", "update"), *asked, *_given_pieces(run), *begun, *before, *old)
     return Run(run.submitted, sequence, sequence, ended=True, round=still, leftovers=leftovers, model=model)
 
 
@@ -321,6 +345,8 @@ def _left_by_round(run: Run) -> tuple[str, ...]:
     if run.round is None:
         return ()
     name, number = run.submitted.run, run.round.opened.round
+    if run.round.opened.task is Task.REPLY:
+        return asking.left_by_round(name, number, failed=run.round.phase is Phase.FAILED)
     if run.round.phase is Phase.FAILED:
         return (bulk_of_round(name, number),)
     updates = () if run.round.opened.task is Task.EVALUATE else (bulk_of_round(name, number, "update"),)

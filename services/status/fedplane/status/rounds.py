@@ -30,6 +30,7 @@ def _opened(view: RunView, fact: facts.Opened) -> RunView:
         update={
             "round": fact.round,
             "task": fact.task,
+            "training_rounds": max(view.training_rounds, fact.training_round),  # an app's own server may have more than was asked for
             "rounds": (*view.rounds, opened)[-ROUNDS_KEPT_MAX:],
             "message": f"{_question(view, opened)}: {count(len(fact.clusters), 'cluster')} invited.",
         }
@@ -73,9 +74,11 @@ def _aggregated(view: RunView, fact: facts.Aggregated) -> RunView:
     if of is None or of.ended_at is not None:
         return view
     ended = _with_round(view, of, state=RoundState.AGGREGATED, ended_at=fact.at, metrics=fact.metrics)
-    done = max(view.training_rounds_done, fact.training_round) if fact.task is Task.TRAIN else view.training_rounds_done
+    counts = fact.task in (Task.TRAIN, Task.REPLY)
+    done = max(view.training_rounds_done, fact.training_round) if counts else view.training_rounds_done
+    model = view.model if fact.task is Task.REPLY else fact.model or view.model  # a mean of replies is no model that anybody could use
     message = f"{_question(view, of)}: done by {count(len(fact.members), 'cluster')}."
-    return ended.model_copy(update={"message": message, "model": fact.model or view.model, "training_rounds_done": done})
+    return ended.model_copy(update={"message": message, "model": model, "training_rounds_done": done})
 
 
 def _failed(view: RunView, fact: facts.RoundFailed) -> RunView:

@@ -39,6 +39,8 @@ def question(task: Task, training_round: int, training_rounds: int) -> str:
             return f"T{counted}"
         case Task.EVALUATE:
             return f"Evaluation of t{counted}"
+        case Task.REPLY:
+            return f"Replies in t{counted}"
 
 
 def cut(text: str) -> str:
