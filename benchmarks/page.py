@@ -17,7 +17,7 @@ __all__ = ["BENCHMARKS", "page"]
 
 BENCHMARKS = {
     "plane": "Moving a model through a round",
-    "superlink": "The same app on Flower's own federation",
+    "frameworks": "The same app on Flower's own federation",
     "control": "A round with nothing to move",
     "replicas": "More aggregators",
     "limited": "A model that is larger than an aggregator may be",

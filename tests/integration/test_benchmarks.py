@@ -13,9 +13,10 @@ from machine_story import REPOSITORY, app_python
 
 BENCHMARKS = REPOSITORY / "benchmarks"
 OURS_ALONE = ("control", "plane", "replicas", "limited", "placement")
-WITH_FLOWER = ("superlink", "fold", "robust")
+WITH_FLOWER = ("frameworks", "fold", "robust")
 ON_A_HUB = ("apply",)
-SMOKE_SECONDS = 120
+SMOKE_SECONDS = 240
+"""The longest starts four federations, one after the other: 40 s on a machine of its own, and several times that beside other tests."""
 
 
 def report_of(name: str, directory: Path) -> dict[str, Any]:
@@ -31,13 +32,17 @@ def report_of(name: str, directory: Path) -> dict[str, Any]:
 
 
 def insist_on_bars(report: dict[str, Any]) -> None:
-    """Whether bars are met says nothing here: the case is the smallest there is, and others use the machine."""
+    """Whether a bar of speed or memory is met says nothing here: the case is the smallest there is, and others use the machine.
+
+    Weights are the same on the smallest case, too.
+    """
     assert report["extent"] == "smoke"
     assert report["tables"]
     assert report["bars"]
     for name, bar in report["bars"].items():
         assert set(bar) == {"value", "bar", "must_be", "ok"}, name
         assert bar["ok"] == (bar["value"] >= bar["bar"] if bar["must_be"] == "at least" else bar["value"] <= bar["bar"]), name
+        assert bar["ok"] or not name.startswith("weights apart"), (name, bar)
 
 
 @pytest.mark.parametrize("name", OURS_ALONE)
@@ -67,7 +72,7 @@ def test_the_page_shows_every_report_that_is_there_and_names_those_that_are_not(
     subprocess.run([sys.executable, BENCHMARKS / "page.py", tmp_path, target], check=True)
     text = target.read_text()
 
-    assert text.count("No report of it is there.") == len(OURS_ALONE + WITH_FLOWER) - 1
+    assert text.count("No report of it is there.") == len(OURS_ALONE + WITH_FLOWER + ON_A_HUB) - 1
     assert "A smoke run of " in text
     assert re.search(r"^\| limited: resident at most, 1 MB, 2 clusters, MB \| \d+ \| at most 512 \| met \|$", text, re.MULTILINE)
 
@@ -76,4 +81,5 @@ def test_make_runs_every_benchmark_that_the_page_shows() -> None:
     made = re.search(r"^BENCHMARKS = (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
 
     assert made is not None
-    assert sorted(made[1].split()) == sorted(OURS_ALONE + WITH_FLOWER)
+    with_a_hub = re.sub(r"\$\(if \$\(KUBEBUILDER_ASSETS\),(\w+)\)", r"\1", made[1])
+    assert sorted(with_a_hub.split()) == sorted(OURS_ALONE + WITH_FLOWER + ON_A_HUB)
