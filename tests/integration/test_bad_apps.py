@@ -1,12 +1,14 @@
 """Real Flower apps that misbehave on one cluster: the reason is on the log, the others go on, and no process is left behind."""
 
+import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
 from machine_story import TINY_APP, machine, settle_environment
 
-from fedplane.schemas.facts import Aggregated, Completed, Declined, Failed
+from fedplane.schemas.facts import Aggregated, Completed, Declined, Failed, Opened
 from fedplane.schemas.models import Task
 
 pytestmark = pytest.mark.app
@@ -50,15 +52,44 @@ async def test_what_goes_wrong_on_one_cluster_is_said_and_the_others_go_on(tmp_p
     assert processes_of(tmp_path) == []
 
 
-async def test_an_app_that_cannot_be_loaded_fails_the_run_with_the_file_and_the_mend(tmp_path) -> None:
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    text = (TINY_APP / "pyproject.toml").read_text().replace("tiny_app.client:app", "tiny_app.nowhere:app")
-    (broken / "pyproject.toml").write_text(text)
-    async with machine(tmp_path / "machine") as it:
-        run = await it.submit(app=broken, rounds={"attempts": 1})
-        failed = await it.end_of(run)
+def wrong_apps(directory: Path) -> dict[str, tuple[Path, str]]:
+    """The tiny app with one thing wrong, and what is said of it."""
+    apps = {name: shutil.copytree(TINY_APP, directory / name) for name in ("component", "dependency", "Python")}
+    projects = {name: app / "pyproject.toml" for name, app in apps.items()}
+    text = projects["component"].read_text()
+    projects["component"].write_text(text.replace("tiny_app.client:app", "tiny_app.client:nobody"))
+    (apps["dependency"] / "tiny_app/__init__.py").write_text("import magic")
+    projects["Python"].write_text(text.replace("[project]", '[project]\nrequires-python = ">=4"'))
+    bundle = directory / "bad.fab"
+    with zipfile.ZipFile(bundle, "w") as archive:
+        archive.writestr("../evil.py", "")
+    return {
+        "component": (
+            apps["component"],
+            f"clientapp 'tiny_app.client:nobody' of {projects['component']} cannot be loaded: "
+            "there is no such component in 'tiny_app.client'; mend the name, or the module",
+        ),
+        "dependency": (
+            apps["dependency"],
+            f"clientapp 'tiny_app.client:app' of {projects['dependency']} cannot be loaded: ModuleNotFoundError: No module named 'magic'; "
+            "add the package that has it to the dependencies in that file, and to the app's environment if it brings one",
+        ),
+        "Python": (apps["Python"], f"{projects['Python']} requires Python >=4, and "),
+        "bundle": (
+            bundle,
+            f"the bundle {bundle} cannot be used: the path '../evil.py' leads out of it; make it again with `fedplane bundle`",
+        ),
+    }
 
-    assert isinstance(failed, Failed)
-    assert "load-failed" in failed.message
-    assert "tiny_app.nowhere" in failed.message
+
+async def test_an_app_that_cannot_be_used_fails_the_run_before_training_with_the_file_and_the_mend(tmp_path) -> None:
+    async with machine(tmp_path / "machine") as it:
+        for wrong, (app, said) in wrong_apps(tmp_path).items():
+            failed = await it.end_of(await it.submit(app=app, rounds={"attempts": 1}))
+            asked = {record.fact.task for record in it.log if isinstance(record.fact, Opened)}
+            told = {record.fact.message for record in it.log if isinstance(record.fact, Declined)}
+
+            assert isinstance(failed, Failed), wrong
+            assert asked == {Task.INITIALIZE}, wrong
+            assert len(told) == 1 and said in told.pop(), (wrong, told)
+            assert said[:100] in failed.message, (wrong, failed.message)

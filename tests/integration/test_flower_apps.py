@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flower_story import MODS, OLDER, PROJECT, SMALL
 from machine_story import app_python
 from numpy.testing import assert_array_equal
 
@@ -24,92 +25,6 @@ from fedplane.runtime.errors import AppFailed
 EXAMPLE = Path(__file__).parents[2] / "examples/01-mnist"
 PATIENCE_SECONDS = 120
 """For importing torch on a busy machine."""
-
-PROJECT = """
-[project]
-name = "small"
-version = "1"
-[tool.flwr.app]
-publisher = "test"
-[tool.flwr.app.components]
-serverapp = "small:server"
-clientapp = "small:client"
-[tool.flwr.app.config]
-behave = "well"
-names = "arrays"
-"""
-
-SMALL = """
-import time
-import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
-from flwr.serverapp import ServerApp
-from flwr.serverapp.strategy import FedAvg
-
-server, client = ServerApp(), ClientApp()
-
-@server.main()
-def main(grid, context):
-    if context.run_config["behave"] == "raise":
-        raise RuntimeError("no database here")
-    if context.run_config["behave"] != "say nothing":
-        first = ArrayRecord([np.arange(3, dtype=np.float32), np.array(7)])
-        FedAvg(arrayrecord_key=context.run_config["names"]).start(grid, first, train_config=ConfigRecord({"lr": 0.5, "on": True}))
-
-@client.train()
-def train(message, context):
-    behave = context.run_config["behave"]
-    weights, steps = message.content["arrays"].to_numpy_ndarrays()
-    metrics = {"num-examples": 4, "round": message.content["config"]["server-round"], "list": [1, 2]}
-    seen = context.state.setdefault("seen", MetricRecord({"times": 0}))
-    seen["times"] += 1
-    metrics["times"] = seen["times"]
-    if behave == "raise":
-        raise RuntimeError("no column of that name")
-    if behave == "hang":
-        time.sleep(3600)
-    if behave == "diverge":
-        weights = weights * np.nan
-    if behave == "reshape":
-        weights = weights.reshape(3, 1)
-    if behave == "forget":
-        del metrics["num-examples"]
-    if behave == "return an array":
-        return weights
-    arrays = ArrayRecord([weights + message.content["config"]["lr"], steps])
-    return Message(RecordDict({"arrays": arrays, "metrics": MetricRecord(metrics)}), reply_to=message)
-
-@client.evaluate()
-def evaluate(message, context):
-    there = {"partition": context.node_config["partition-id"], "of": context.node_config["num-partitions"]}
-    named = context.node_config["cluster-name"] == "berlin" and context.node_config["data-path"] == "/data"
-    return Message(RecordDict({"metrics": MetricRecord({"num-examples": 4, "named": int(named), **there})}), reply_to=message)
-
-def initial_model(run_config):
-    return {"w": np.ones(2), "b": np.zeros(1)}
-"""
-
-OLDER = """
-import numpy as np
-from flwr.client import NumPyClient
-from flwr.clientapp import ClientApp
-from flwr.server import ServerAppComponents, ServerConfig
-from flwr.server.strategy import FedAvg
-from flwr.serverapp import ServerApp
-
-class Client(NumPyClient):
-    def get_parameters(self, config):
-        return [np.arange(3, dtype=np.float32)]
-    def fit(self, parameters, config):
-        return [parameters[0] + np.float32(config["lr"])], 4, {"loss": 0.25}
-    def evaluate(self, parameters, config):
-        return 0.5, 6, {"accuracy": 0.75}
-
-client = ClientApp(client_fn=lambda context: Client().to_client())
-strategy = FedAvg(on_fit_config_fn=lambda server_round: {"lr": 1.0})
-server = ServerApp(server_fn=lambda context: ServerAppComponents(strategy=strategy, config=ServerConfig(num_rounds=1)))
-"""
 
 pytestmark = pytest.mark.app
 
@@ -238,14 +153,26 @@ async def test_an_app_that_misbehaves_is_told_what_it_did(small: Path, python: P
 
 async def test_a_server_app_that_cannot_begin_says_what_to_do(small: Path, python: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    wrong = ({"behave": "raise"}, {"behave": "say nothing"}, {"names": "weights"}, {"unheard": 1})
+    behaviours = ("raise", "say nothing", "query", "add noise")
+    wrong = (*({"behave": behave} for behave in behaviours), {"names": "weights"}, {"unheard": 1})
     async with process(small, python, home) as app:
         failures = [await failure(app, request(home, "initialize", run_configuration=overrides)) for overrides in wrong]
 
     declare = "or declare [tool.fedplane] initial-model in the app's pyproject.toml"
+    drive = "or say spec.strategy {name: app}, by which the ServerApp itself decides"
     assert failures == [
         ("app-raised", f"the ServerApp raised RuntimeError: no database here; mend it, {declare}"),
         ("not-supported", f"the ServerApp sent nothing to its clients; let it begin with training, {declare}"),
+        (
+            "not-supported",
+            "the ServerApp's first message is of type 'query' with records []; "
+            f"it must be of type 'train' with one array record and one config record, {declare}, {drive}",
+        ),
+        (
+            "not-supported",
+            "the ServerApp's strategy is DifferentialPrivacyServerSideFixedClipping, whose noise would be missing "
+            f"as only its first message is used; take another, {drive}",
+        ),
         ("not-supported", "the strategy names its records ['config', 'weights']; keep the names 'arrays' and 'config'"),
         (
             "load-failed",
@@ -279,6 +206,37 @@ async def test_an_app_of_the_older_kind_works_as_it_is(small: Path, python: Path
     assert tensors.read(trained / "update.safetensors")["0"].tolist() == [0.5, 1.5, 2.5]
 
 
+@pytest.mark.parametrize(
+    "private",
+    [
+        "DifferentialPrivacyServerSideFixedClipping(strategy, 1.0, 1.0, 1)",
+        "DifferentialPrivacyClientSideAdaptiveClipping(strategy, 0.01, 100)",
+        "DPFedAvgFixed(strategy, 1, 1.0)",
+    ],
+)
+async def test_an_app_of_the_older_kind_does_not_lose_its_noise_unnoticed(small: Path, python: Path, tmp_path: Path, private: str) -> None:
+    made = f"from flwr.server.strategy import {private.partition('(')[0]}\nstrategy = {private}\nserver = ServerApp("
+    (small / "small.py").write_text(OLDER.replace("server = ServerApp(", made))
+    async with process(small, python, tmp_path / "home") as app:
+        reason, message = await failure(app, request(tmp_path / "home", "initialize"))
+
+    assert reason == "not-supported"
+    assert message.startswith(f"the ServerApp's strategy is {private.partition('(')[0]}, whose noise would be missing")
+
+
+async def test_a_clients_mods_do_their_work(small: Path, python: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (small / "small.py").write_text(MODS)
+    async with process(small, python, home) as app:
+        first, model = await first_model(app, home)
+        trained = request(home, "train", model, configuration=dict(first.configuration))
+        await app.ask(trained, PATIENCE_SECONDS)
+
+    said = (home / "app.log").read_text()
+    assert_array_equal(tensors.read(trained / "update.safetensors")["0"], np.full(4, 0.125, np.float32), strict=True)
+    assert all(mod in said for mod in ("fixedclipping_mod", "LocalDpMod", "Total array elements sent", "Outgoing message size")), said
+
+
 async def test_two_apps_with_packages_of_one_name_do_not_meet(small: Path, python: Path, tmp_path: Path) -> None:
     other = shutil.copytree(small, tmp_path / "other")
     (other / "small.py").write_text(OLDER)
@@ -287,6 +245,15 @@ async def test_two_apps_with_packages_of_one_name_do_not_meet(small: Path, pytho
         second, _ = await first_model(two, tmp_path / "two")
 
     assert (first.configuration, second.configuration) == ({"lr": 0.5, "on": True}, {"lr": 1.0})
+
+
+async def test_an_app_is_not_taken_for_one_whose_package_of_that_name_is_installed(small: Path, python: Path, tmp_path: Path) -> None:
+    (small / "mnist_app.py").write_text(SMALL)  # the example, which is installed in this environment
+    (small / "pyproject.toml").write_text(PROJECT.replace("small:", "mnist_app:"))
+    async with process(small, python, tmp_path / "home") as app:
+        first, _ = await first_model(app, tmp_path / "home")
+
+    assert first.configuration == {"lr": 0.5, "on": True}
 
 
 async def test_an_environment_with_another_version_of_the_framework_is_refused(small: Path, tmp_path: Path) -> None:
@@ -304,14 +271,50 @@ async def test_an_environment_with_another_version_of_the_framework_is_refused(s
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("small.py", "import magic", "clientapp 'small:client' cannot be loaded: ModuleNotFoundError: No module named 'magic'"),
-        ("small.py", "server = 3", "clientapp 'small:client' cannot be loaded: "),
-        ("small.py", "client = 3", "clientapp 'small:client' is a int; it must be a flwr.clientapp.ClientApp"),
-        ("pyproject.toml", "[project]", "holds no Flower app: Invalid pyproject.toml"),
+        (
+            "small.py",
+            "import magic",
+            "clientapp 'small:client' of FILE cannot be loaded: ModuleNotFoundError: No module named 'magic'; "
+            "add the package that has it to the dependencies in that file, and to the app's environment if it brings one",
+        ),
+        (
+            "small.py",
+            "server = 3",
+            "clientapp 'small:client' of FILE cannot be loaded: there is no such component in 'small'; mend the name, or the module",
+        ),
+        (
+            "pyproject.toml",
+            PROJECT.replace("small:client", "small.client:app"),
+            "clientapp 'small.client:app' of FILE cannot be loaded: ModuleNotFoundError: No module named 'small.client'; "
+            "'small' is not a package; the app has no such module, so mend the name",
+        ),
+        ("small.py", "1 / 0", "clientapp 'small:client' of FILE cannot be loaded: ZeroDivisionError: division by zero; mend the app"),
+        ("small.py", "client = 3", "clientapp 'small:client' of FILE is a int; it must be a flwr.clientapp.ClientApp"),
+        ("pyproject.toml", "[project]", "APP holds no Flower app: Invalid pyproject.toml"),
+        (
+            "pyproject.toml",
+            PROJECT.replace('clientapp = "small:client"', ""),
+            "APP holds no Flower app: Invalid pyproject.toml:\n"
+            '  - Property "clientapp" missing in [tool.flwr.app.components]; mend its pyproject.toml',
+        ),
+        (
+            "pyproject.toml",
+            PROJECT.replace('clientapp = "small:client"', 'agentapp = "small:client"'),
+            'FILE has no clientapp below [tool.flwr.app.components]; write clientapp = "module:attribute"',
+        ),
+        ("pyproject.toml", PROJECT.replace('version = "1"', 'version = "1"\nrequires-python = "<3"'), "FILE requires Python <3, and "),
+        (
+            "pyproject.toml",
+            PROJECT.replace('version = "1"', 'version = "1"\nrequires-python = "new"'),
+            "FILE has requires-python 'new', which is no comparison with a version; write it as in >=3.11,<3.13",
+        ),
     ],
-    ids=["a missing dependency", "no such component", "not an app", "an empty project"],
-)
-async def test_an_app_that_cannot_be_loaded_is_told_why(
+    ids=[
+        "a missing dependency", "no such component", "no such module", "an error of its own", "not an app", "an empty project",
+        "no component", "an app of another kind", "another Python", "no Python's version",
+    ],
+)  # fmt: skip
+async def test_an_app_that_cannot_be_loaded_is_told_in_which_file_and_what_to_do(
     small: Path, python: Path, tmp_path: Path, file: str, content: str, said: str
 ) -> None:
     home = tmp_path / "home"
@@ -320,4 +323,4 @@ async def test_an_app_that_cannot_be_loaded_is_told_why(
         reason, message = await failure(app, request(home, "initialize"))
 
     assert reason == "load-failed"
-    assert said in message
+    assert message.replace(str(small / "pyproject.toml"), "FILE").replace(str(small), "APP").startswith(said)

@@ -16,7 +16,7 @@ import sys
 
 import typer
 
-from fedplane.cli import commands, demo, local
+from fedplane.cli import bundling, commands, demo, local
 from fedplane.runtime.errors import (
     ApiError,
     AppFailed,
@@ -37,6 +37,7 @@ COMMANDS = {
     "A federation on this machine": (demo.demo, local.up, local.down),
     "Runs": (commands.submit, commands.get, commands.watch, commands.explain, commands.cancel, commands.events),
     "Models": (commands.model, commands.keep),
+    "Apps": (bundling.bundle,),
 }
 """Every command, by the heading under which help lists it."""
 

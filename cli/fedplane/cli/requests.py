@@ -111,7 +111,8 @@ def _as_it_is(bundle: Bundle, said: str, framework: str) -> Bundle:
     except OSError as error:
         raise BadInput(f"{said}, and {bundle.path} cannot be read: {error.strerror}") from error
     if len(content) > BUNDLE_BYTES_MAX:
-        raise BadInput(f"{said}, and {bundle.path} has more than {BUNDLE_BYTES_MAX} bytes, which no bundle may have")
+        mend = "`fedplane bundle` says which file of the app is too large"
+        raise BadInput(f"{said}, and {bundle.path} has more than {BUNDLE_BYTES_MAX} bytes, which no bundle may have; {mend}")
     found = hashlib.sha256(content).hexdigest()
     if bundle.sha256 and bundle.sha256 != found:
         raise BadInput(f"{said}, and the SHA-256 of {bundle.path} is {found}")

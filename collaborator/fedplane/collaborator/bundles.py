@@ -1,4 +1,4 @@
-"""Flower app bundles: a run's app as one file, as `flwr build` writes it, unpacked for as long as the run lasts.
+"""Flower app bundles: a run's app as one file, as `fedplane bundle` and `flwr build` write it, unpacked for as long as the run lasts.
 
 A bundle is a zip of the app's files with a list of them, `.info/CONTENT`: in each line a path, its SHA-256, and its size in bits.
 It may come from anywhere, so nothing of it is written before all of it is judged.
@@ -40,7 +40,7 @@ def unpacked(bundle: Bundle, into: Path) -> Path:
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, _Refused) as error:
         # What the library raises for what is no zip, cut off, encrypted, or compressed in a way that it does not know.
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise BadInput(f"the bundle {bundle.path} cannot be used: {why}; build it again with `flwr build`") from error
+        raise BadInput(f"the bundle {bundle.path} cannot be used: {why}; make it again with `fedplane bundle`") from error
     half = into.with_name(into.name + ".half")
     shutil.rmtree(half, ignore_errors=True)
     for name, content in files.items():

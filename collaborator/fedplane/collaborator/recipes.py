@@ -11,7 +11,7 @@ import hashlib
 import operator
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,14 @@ FILE_BYTES_MAX = 1_000_000
 _ELSEWHERE = re.compile(r"(-r|-c|-e|--requirement|--constraint|--editable)\b|\.{1,2}$|\.{0,2}/|file:")
 """What begins a line of requirements.txt that asks for what another file or directory holds."""
 
+_REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*\(?([^;@()]*)\)?")
+"""A line that names a package and perhaps its versions; one with a marker or an address is pip's to read."""
+
 _CLAUSE = re.compile(r"(~=|==|!=|<=|>=|<|>)\s*(\d+(?:\.\d+)*)(\.\*)?")
 
-_COMPARE = {"==": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+_COMPARE: dict[str, Callable[..., bool]] = {
+    "==": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,9 @@ def recipe_of(directory: Path, framework: str, wanted: tuple[str, ...], python: 
             "set FEDPLANE_ENVIRONMENTS_PYTHON to one that fits"
         )
     dependencies = project.get("dependencies")
-    lines = tuple(_lines(directory / "requirements.txt")) if dependencies is None else tuple(map(str, dependencies))
+    file = directory / ("requirements.txt" if dependencies is None else "pyproject.toml")
+    lines = tuple(_lines(file)) if dependencies is None else tuple(map(str, dependencies))
+    _insist_on_overlap(file, lines, wanted)
     return Recipe(framework, python, (*lines, *wanted))
 
 
@@ -107,20 +114,51 @@ def _text(file: Path) -> str:
         raise BadInput(f"{file} cannot be read: {error}") from error
 
 
+def _insist_on_overlap(file: Path, lines: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+    """Refuse versions of which none is wanted. pip would as well, after a download, and without naming the file."""
+    ranges = {found[0]: (line, found[1]) for line in wanted if (found := _range(line))}
+    for line in lines:
+        name, clauses = _range(line) or ("", [])
+        if name not in ranges:
+            continue
+        meant, others = ranges[name]
+        both = clauses + others
+        # Whether a comparison holds changes at the versions that are said, so it is enough to try these and those right after them.
+        corners = [(0,), *(corner for clause in both for corner in (_said(clause), (*_said(clause), 1)))]
+        if not any(all(_meets(corner, clause) for clause in both) for corner in corners):
+            raise BadInput(f"{file} asks for {line!r}, and its framework is run with {meant}; change that line, or leave it out")
+
+
+def _range(line: str) -> tuple[str, list[re.Match[str]]] | None:
+    """The package's name as pip compares names, and its comparisons with versions; None if this is not all that the line says."""
+    found = _REQUIREMENT.fullmatch(line.strip())
+    if not found:
+        return None
+    clauses = [_CLAUSE.fullmatch(clause.strip()) for clause in found[2].split(",") if clause.strip()]
+    known = [clause for clause in clauses if clause]
+    return (re.sub(r"[-_.]+", "-", found[1]).lower(), known) if len(known) == len(clauses) else None
+
+
 def _fits(version: tuple[int, ...], needed: str) -> bool:
     """Whether a Python of this version is what `requires-python` asks for, whose versions are numbers (PEP 440)."""
     for clause in filter(None, (part.strip() for part in needed.split(","))):
         found = _CLAUSE.fullmatch(clause)
         if not found:
             raise BadInput(f"requires-python has {clause!r}, which is no comparison with a version; write it as in >=3.11,<3.13")
-        comparison, said, is_prefix = found[1], tuple(map(int, found[2].split("."))), bool(found[3])
-        if comparison == "~=":
-            fits = version >= said and version[: len(said) - 1] == said[:-1]
-        elif is_prefix:
-            fits = _COMPARE[comparison](version[: len(said)], said)
-        else:
-            length = max(len(version), len(said))  # 3.11 is 3.11.0
-            fits = _COMPARE[comparison](*(each + (0,) * (length - len(each)) for each in (version, said)))
-        if not fits:
+        if not _meets(version, found):
             return False
     return True
+
+
+def _meets(version: tuple[int, ...], clause: re.Match[str]) -> bool:
+    comparison, said = clause[1], _said(clause)
+    if comparison == "~=":
+        return version >= said and version[: len(said) - 1] == said[:-1]
+    if clause[3]:  # a version with .* is about as many numbers as it has
+        return _COMPARE[comparison](version[: len(said)], said)
+    length = max(len(version), len(said))  # 3.11 is 3.11.0
+    return _COMPARE[comparison](*(each + (0,) * (length - len(each)) for each in (version, said)))
+
+
+def _said(clause: re.Match[str]) -> tuple[int, ...]:
+    return tuple(map(int, clause[2].split(".")))

@@ -32,7 +32,7 @@ def refusal(directory: Path, refused: Bundle) -> str:
     with pytest.raises(BadInput) as bad:
         unpacked(refused, directory / "bundle")
     assert [path for path in directory.rglob("*") if path.name != "app.fab"] == []
-    prefix, suffix = f"the bundle {directory / 'app.fab'} cannot be used: ", "; build it again with `flwr build`"
+    prefix, suffix = f"the bundle {directory / 'app.fab'} cannot be used: ", "; make it again with `fedplane bundle`"
     said = str(bad.value)
     assert said.startswith(prefix) and said.endswith(suffix)
     return said[len(prefix) : -len(suffix)]

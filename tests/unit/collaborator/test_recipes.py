@@ -75,6 +75,25 @@ def test_an_app_for_another_python_is_refused_with_the_file_and_the_mend(tmp_pat
     )
 
 
+@pytest.mark.parametrize(
+    ("asked", "refused"),
+    [
+        ("openfl", False), ("OpenFL>=1.5", False), ("openfl[gpu]~=1.9.1", False), ("openfl ==1.9.*,!=1.9", False), ("openfl>1.9", False),
+        ("openfl<1.9", True), ("openfl==1.8.1", True), ("openfl (>=1.10)", True), ("openfl>1.9.1,<1.9.1", True),
+        ("numpy<1", False), ("numpy>=2.4", True), ("numpy_financial>=2.4", False), ("pandas<1,>2", False),
+        ("openfl<1.9; python_version < '3'", False), ("openfl @ https://example.org/openfl.whl", False), ("openfl==1.8rc1", False),
+    ],
+)  # fmt: skip
+def test_an_app_for_versions_of_which_its_framework_is_run_with_none_is_refused(tmp_path: Path, asked: str, refused: bool) -> None:
+    wanted = WANTED[asked.startswith("numpy")]
+    for file, text in (("requirements_txt", f"torch\n{asked}\n"), ("pyproject_toml", f'[project]\ndependencies = ["{asked}"]')):
+        if refused:
+            said = f"{tmp_path / file.replace('_', '.')} asks for {asked!r}, and its framework is run with {wanted}; "
+            assert refusal(tmp_path, **{file: text}) == said + "change that line, or leave it out"
+        else:
+            assert asked in recipe(tmp_path, **{file: text}).lines
+
+
 def test_an_app_that_is_not_there_is_missed(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nowhere") == f"there is no app in {tmp_path / 'nowhere'}; set FEDPLANE_APP to where this machine has it"
 

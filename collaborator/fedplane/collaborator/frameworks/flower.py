@@ -21,7 +21,7 @@ What is not public there has to be looked at with every release:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as Records
+from flwr.server import strategy as older_strategies
 from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import Strategy
 from flwr.supercore.run import Run
 
 from . import Unanswerable
@@ -45,6 +47,9 @@ _NODES_PRETENDED = 100
 """How many nodes the ServerApp is told of at least: strategies wait for a minimum, and few ask for more."""
 
 _ROUND = "server-round"
+
+_PRIVATE = ("DifferentialPrivacy", "DPFedAvg")
+"""How the names of those of Flower's strategies begin that add noise on the server."""
 
 _STATE = "flower-state"
 """The file in the run's directory that has the client's state."""
@@ -199,20 +204,24 @@ def _first_sent(
     run = identify(invitation["run"])
     grid = _DeadEndGrid(run, max(invitation["clusters"], _NODES_PRETENDED), ask_client)
     declare = "or declare [tool.fedplane] initial-model in the app's pyproject.toml"
+    drive = "or say spec.strategy {name: app}, by which the ServerApp itself decides"
+    strategies: list[Any] = []
     # The older kind does not even let `_Sent` through: it is lost in a pool of threads, so what counts is what the grid has.
     with contextlib.suppress(_Sent):
         try:
-            server(grid, Context(run, SERVER_NODE, {}, RecordDict(), run_config))
+            with _noting(strategies):
+                server(grid, Context(run, SERVER_NODE, {}, RecordDict(), run_config))
         except Exception as error:
             raise Unanswerable("app-raised", f"the ServerApp raised {type(error).__name__}: {error}; mend it, {declare}") from error
     if grid.sent is None:
         raise Unanswerable("not-supported", f"the ServerApp sent nothing to its clients; let it begin with training, {declare}")
+    _insist_on_no_noise(strategies, drive)
     content, kind = grid.sent.content, grid.sent.metadata.message_type
     if kind != "train" or len(content.array_records) != 1 or len(content.config_records) > 1:
         raise Unanswerable(
             "not-supported",
             f"the ServerApp's first message is of type {kind!r} with records {sorted(content)}; "
-            f"it must be of type 'train' with one array record and one config record, {declare}",
+            f"it must be of type 'train' with one array record and one config record, {declare}, {drive}",
         )
     (name, arrays), config = next(iter(content.array_records.items())), next(iter(content.config_records.values()), ConfigRecord())
     if not set(content) <= {"arrays", "config"} and name != "fitins.parameters":
@@ -223,6 +232,36 @@ def _first_sent(
     if unfit:
         raise Unanswerable("not-supported", f"the strategy's configuration has bytes in {unfit}; use numbers, strings and truth values")
     return arrays, config
+
+
+@contextlib.contextmanager
+def _noting(strategies: list[Any]) -> Iterator[None]:
+    """Notes which strategies are at work meanwhile, as far as `_insist_on_no_noise` has to know; a message does not say who sent it."""
+    private = [kind for name, kind in vars(older_strategies).items() if name.startswith(_PRIVATE)]
+    noted = [(Strategy, "start", Strategy.start), *((kind, "configure_fit", kind.configure_fit) for kind in private)]
+    for kind, name, method in noted:
+        setattr(kind, name, _noted(method, strategies))
+    try:
+        yield
+    finally:
+        for kind, name, method in noted:
+            setattr(kind, name, method)
+
+
+def _noted(method: Any, strategies: list[Any]) -> Any:
+    def called(strategy: Any, *given: Any, **named: Any) -> Any:
+        strategies.append(strategy)
+        return method(strategy, *given, **named)
+
+    return called
+
+
+def _insist_on_no_noise(strategies: list[Any], drive: str) -> None:
+    """Its loop is not run, so a strategy that adds noise would add none, and nobody would notice that what was private is not."""
+    private = [name for strategy in strategies for name in (kind.__name__ for kind in type(strategy).__mro__) if name.startswith(_PRIVATE)]
+    if private:
+        said = f"the ServerApp's strategy is {private[0]}, whose noise would be missing as only its first message is used"
+        raise Unanswerable("not-supported", f"{said}; take another, {drive}")
 
 
 def _measured(content: RecordDict) -> tuple[Any, dict[str, Any]]:
