@@ -6,7 +6,9 @@ PIP_INSTALL = pip install --quiet --quiet --disable-pip-version-check
 EXAMPLE = examples/01-mnist
 NOTEBOOK = examples/02-validate-a-model
 PEERS = .fedplane/peers
-BENCHMARKS = superlink control plane replicas limited fold robust placement $(if $(KUBEBUILDER_ASSETS),apply)
+# One more than the cores of a small machine, since many tests wait for processes. To choose: make test WORKERS=1
+WORKERS = 3
+BENCHMARKS = frameworks control plane replicas limited fold robust placement $(if $(KUBEBUILDER_ASSETS),apply)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv app peers demo notebook test check lint fix bench schemas clean
@@ -28,7 +30,7 @@ notebook: $(EXAMPLE)/.venv/.notebook ## judge the demo's model in a notebook, wi
 	@echo "$(NOTEBOOK)/validated.ipynb has the outputs"
 
 test: venv app $(EXAMPLE)/.venv/.notebook lint ## everything that CI runs
-	@.venv/bin/pytest --quiet --numprocesses auto --maxprocesses 4 --dist loadfile
+	@.venv/bin/pytest --quiet --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: lint ## what takes seconds: lint, format, types, style, architecture
 	@.venv/bin/pytest --quiet tests/test_*.py
