@@ -39,6 +39,7 @@ class NatsServer:
     port: int = -1
     process: subprocess.Popen[bytes] | None = None
     options: str = ""
+    further: str = ""
 
     @property
     def url(self) -> str:
@@ -52,7 +53,7 @@ class NatsServer:
         configuration = self.directory / "nats.conf"
         configuration.write_text(
             f'host: 127.0.0.1\nport: {self.port}\nports_file_dir: "{ports}"\n'
-            f'jetstream {{ store_dir: "{self.directory / "store"}" {self.options} }}\n'
+            f'jetstream {{ store_dir: "{self.directory / "store"}" {self.options} }}\n{self.further}\n'
         )
         server = Path(sys.executable).parent / "nats-server"
         self.process = subprocess.Popen([server, "-c", configuration], stderr=(self.directory / "nats.log").open("ab"))

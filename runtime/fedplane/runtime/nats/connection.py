@@ -65,6 +65,7 @@ class _Client(Client):
 async def connect(url: str, name: str, pending_bytes: int, patience: Patience) -> Client:
     """A connection that heals itself: once made, it is made again however often and long the server is away.
 
+    A `tls://` URL means TLS from the first byte, of a server whose certificate this machine trusts; SSL_CERT_FILE may name an authority.
     What does not heal is a connection that the server ended with an error of its own; `is_closed` then stays true.
     Raises Unreachable when it cannot be made at first, Denied when the server refuses us.
     """
@@ -93,6 +94,8 @@ async def connect(url: str, name: str, pending_bytes: int, patience: Patience) -
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RECONNECT_SECONDS,  # type: ignore[arg-type]  # annotated int, only ever slept
                     connect_timeout=2,
+                    # Routers tell services apart by the name in the greeting, so who speaks TLS greets before the server has said a word.
+                    tls_handshake_first=url.startswith("tls://"),
                     ping_interval=patience.silence_seconds,  # type: ignore[arg-type]  # annotated int, only ever slept
                 )
         except TimeoutError as error:
