@@ -89,7 +89,7 @@ def container(workload: Manifest) -> Manifest:
 def settings_class(role: str) -> type[ServiceSettings]:
     module = importlib.import_module(f"fedplane.{role}.settings")
     own = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
-    return next(each for each in own if issubclass(each, ServiceSettings))
+    return [each for each in own if issubclass(each, ServiceSettings)][-1]  # what it builds on comes before
 
 
 def matches(selector: Manifest, labels: dict[str, str]) -> bool:

@@ -33,8 +33,8 @@ COLUMNS = (
 )
 """What `kubectl get` shows: upstream's first and last, ours between them."""
 
-NOT_DEFAULTED = frozenset({"spec.server.rounds", "spec.server.minAvailableClients"})
-"""Upstream's server leaves these out of an object that does not say them; ours are defaults of the run, not of the object."""
+NOT_DEFAULTED = frozenset({"spec.server.rounds", "spec.server.minAvailableClients", "spec.fold"})
+"""Upstream's server leaves these out of an object that does not say them, or does not know them; ours are defaults of the run alone."""
 
 _AVAILABLE = "(has(self.server) && has(self.server.minAvailableClients) ? self.server.minAvailableClients : 1)"
 _NEEDED = f"(has(self.rounds.quorum) ? self.rounds.quorum : {_AVAILABLE})"

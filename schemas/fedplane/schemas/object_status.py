@@ -100,8 +100,8 @@ class RoundStatus(Part):
 
     round: int
     """Its number on the log, from 0."""
-    task: Literal["initialize", "train", "evaluate"]
-    """The one question it asks."""
+    task: Literal["initialize", "train", "evaluate", "reply"]
+    """The one question it asks; `reply` is to whatever the app's own server sends."""
     training_round: int
     """The round as the user counts."""
     state: Literal["Open", "Closed", "Aggregated", "Failed", "Abandoned"]

@@ -184,6 +184,13 @@ def test_of_an_older_metric_the_last_value_stays_until_it_is_measured_again() ->
     assert status_of(viewed(*said))["metrics"] == {"accuracy": 0.8, "loss": 0.25}
 
 
+@pytest.mark.parametrize("task", Task)
+def test_a_round_of_every_task_can_be_told(task: Task) -> None:
+    (told,) = status_of(viewed(*PLACED, S.opened(4, 0, 1, task)))["rounds"]
+
+    assert told["task"] == task.value
+
+
 def test_times_are_whole_seconds() -> None:
     at = datetime(2026, 3, 1, 12, 0, 0, 999_999, tzinfo=UTC)
 
