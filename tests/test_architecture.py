@@ -34,6 +34,7 @@ IMPURE = {
     "fedplane.scheduler.depositing": "makes Jobs and claims on a hub",
     "fedplane.scheduler.exposing": "makes and deletes listeners on a hub",
     "fedplane.scheduler.informer": "watches objects of a hub",
+    "fedplane.scheduler.launching": "makes and deletes drivers' Jobs on a hub",
     "fedplane.scheduler.main": "composes the scheduler",
     "fedplane.scheduler.settings": "is read from the environment",
     "fedplane.scheduler.tending": "tells the log of a hub, and states what its clusters offer",

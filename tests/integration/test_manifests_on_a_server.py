@@ -47,7 +47,7 @@ RIGHTS: dict[str, dict[tuple[str, str], tuple[str, ...]]] = {
         (CLUSTER, "placementdecisions"): MADE,
         (CLUSTER, "placementdecisions/status"): ("patch",),
         (WORK, "manifestworks"): MADE,
-        ("batch", "jobs"): ("create",),
+        ("batch", "jobs"): (*READ, "create", "delete"),
         ("", "persistentvolumeclaims"): ("create",),
         ("", "nodes"): ("list",),
     },

@@ -55,7 +55,7 @@ async def test_each_kind_is_watched_once_whoever_needs_it() -> None:
         await until_works(hub, ("a", await ask(hub)))
 
     kinds = [
-        "addonplacementscores", "federatedlearnings", "managedclusters", "managedclustersetbindings", "managedclustersets",
+        "addonplacementscores", "federatedlearnings", "jobs", "managedclusters", "managedclustersetbindings", "managedclustersets",
         "manifestworks", "placementdecisions",
     ]  # fmt: skip
     assert hub.watches == dict.fromkeys(kinds, 1)

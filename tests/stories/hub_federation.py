@@ -25,10 +25,11 @@ from work_agent import JobAgent, WorkAgent, agent
 from work_story import until
 
 from fedplane.runtime.errors import Conflict
-from fedplane.runtime.kinds import FEDERATED_LEARNING, MANAGED_CLUSTER, MANIFEST_WORK, NAMESPACE, PLACEMENT, PLACEMENT_DECISION
+from fedplane.runtime.kinds import FEDERATED_LEARNING, JOB, MANAGED_CLUSTER, MANIFEST_WORK, NAMESPACE, PLACEMENT, PLACEMENT_DECISION
 from fedplane.runtime.kubernetes import KubernetesCluster, open_cluster
 from fedplane.runtime.nats import Limits, NatsBus, open_bus
 from fedplane.runtime.objects import Object
+from fedplane.scheduler.drivers import DRIVER_LABELS
 from fedplane.scheduler.wishes import wish
 from fedplane.scheduler.works import RUN_LABEL
 from fedplane.schemas.facts import Fact, RunFact, all_facts_of
@@ -133,11 +134,12 @@ class HubFederation:
         """What there still is of a run but its facts and models: objects on the hub, updates on the bus, processes on clusters."""
         labels = {RUN_LABEL: run}
         found = {kind.kind: await self.hub.all(kind, labels=labels) for kind in (MANIFEST_WORK, PLACEMENT, PLACEMENT_DECISION)}
+        found["drivers"] = await self.hub.all(JOB, self.space, {**DRIVER_LABELS, **labels})
         found[KIND] = [each for each in await self.hub.all(FEDERATED_LEARNING, self.space) if wish(each).run == run]
         return {
             **{kind: [each["metadata"]["name"] for each in bodies] for kind, bodies in found.items()},
             "chunks": sorted(await self.bus.bulk.stored(bulk_of_round(run, "*", "update"))),
-            "processes": processes_of(f"/{run}/"),
+            "processes": [*processes_of(f"/{run}/"), *processes_of(f"/driver-{run}-")],
         }
 
     async def processes(self, cluster: str) -> list[str]:
@@ -199,7 +201,8 @@ async def hub_federation(
             await it.join(cluster, **claims)
             everything.push_async_callback(hub.delete, MANAGED_CLUSTER, cluster)
             await everything.enter_async_context(agent(WorkAgent(hub, cluster, directory / cluster, at_hand)))
-        await everything.enter_async_context(agent(JobAgent(hub, space, directory / "jobs", {CLI: at_hand[OURS]}, directory / "disk")))
+        nodes = JobAgent(hub, space, directory / "jobs", {CLI: at_hand[OURS], **at_hand}, directory / "disk")
+        await everything.enter_async_context(agent(nodes))
         await everything.enter_async_context(_serving(it, services or ROLES))
         yield it
 

@@ -19,9 +19,11 @@ from fedplane.runtime.objects import Object, Objects
 from fedplane.runtime.ports import Log
 from fedplane.runtime.replica import Replica
 from fedplane.scheduler.delivering import deliver
+from fedplane.scheduler.driving import Driving
 from fedplane.scheduler.exposing import expose
 from fedplane.scheduler.informer import Informer
 from fedplane.scheduler.intake import Intake
+from fedplane.scheduler.launching import launch
 from fedplane.scheduler.listening import Listening
 from fedplane.scheduler.runs import Scheduler
 from fedplane.scheduler.sending import Sending
@@ -81,6 +83,7 @@ async def tending(log: Log, hub: Objects, namespace: str = "", bus: str = "") ->
         tend(log, hub, clusters, intake),
         deliver(log, hub, clusters, OUTFIT, sending),
         expose(log, hub, Listening(bus, tick_seconds=0.02)),
+        launch(log, hub, OUTFIT, Driving(PATIENCE, tick_seconds=0.02)),
     ):
         yield intake
 

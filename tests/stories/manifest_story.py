@@ -107,9 +107,10 @@ def may_connect(name: str, source: Manifest | None, target: Manifest | None, por
     """Whether the network policies let one pod, by its labels, connect to another; None is something outside, as a node or a person.
 
     Namespaces' labels are those of `source` and `target` under `namespace`; our own pods have none, as no policy asks for them.
+    Our policies let nobody out or in but pods of our namespace, so who is in another one may leave it.
     """
     policies = of_kind(name, "NetworkPolicy")
-    leaves = source is None or _allowed(policies, "egress", "to", source, target, port)
+    leaves = source is None or "namespace" in source or _allowed(policies, "egress", "to", source, target, port)
     return leaves and (target is None or _allowed(policies, "ingress", "from", target, source, port))
 
 

@@ -95,12 +95,12 @@ class JobAgent:
                 await end(self.running, name)
 
     async def _carry_out(self, name: str, job: Object) -> None:
-        directory = self.directory / name
+        directory = self.directory / f"{name}-{job['metadata']['uid']}"  # another Job of that name has another pod, with nothing in it
         directory.mkdir(exist_ok=True)
         pod = Pod(f"{name}-m4c9z", job, directory, self.images, self.restart_seconds, self.disk)
 
         async def report(numbers: Mapping[str, Any]) -> None:
-            told = {each: numbers.get(each, 0) for each in ("active", "succeeded", "failed")}
+            told = {each: numbers.get(each, 0) for each in ("active", "ready", "succeeded", "failed")}
             await touch(self.hub, JOB, name, {"status": told}, self.namespace, "status")
 
         await carry_out(pod, report)

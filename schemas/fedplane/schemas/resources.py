@@ -88,7 +88,7 @@ class Server(Part):
     """The hub's side of a run."""
 
     image: str = ""
-    """The image of upstream's server."""
+    """The image that has the app's own server, for the strategy app; none: that of the clients. Else it is upstream's, and not used."""
     rounds: int = Field(default=3, ge=1, le=ROUNDS_MAX)
     """How many training rounds the run has; 3 if nothing is said."""
     min_available_clients: int = Field(default=1, ge=1)

@@ -334,6 +334,16 @@ def test_the_bus_opens_to_routers_and_autoscalers_only_where_there_are_any(
     assert may_connect(name, who, labels(named(name, "StatefulSet", "nats")), port) == expected
 
 
+@pytest.mark.parametrize(
+    ("who", "labelled", "expected"), [("keeper", True, True), ("driver", True, True), ("driver", False, False), ("app", True, False)]
+)
+def test_the_bus_opens_to_our_jobs_in_namespaces_that_are_labelled(who: str, labelled: bool, expected: bool) -> None:
+    namespace = {"fedplane.io/keeps-models": "true"} if labelled else {}
+    source = {"namespace": namespace, "app.kubernetes.io/part-of": "fedplane", "app.kubernetes.io/name": who}
+
+    assert may_connect("base", source, labels(named("base", "StatefulSet", "nats")), 4222) == expected
+
+
 def test_aggregators_are_scaled_by_the_shards_that_wait() -> None:
     spec = named(KEDA, "ScaledObject", "aggregator")["spec"]
     (trigger,) = spec["triggers"]

@@ -113,13 +113,13 @@ def test_a_placement_cannot_be_named_where_there_is_no_hub():
     assert said(state) == failed("spec.client.placementRef names a Placement, and this scheduler knows no hub: set its FEDPLANE_KUBERNETES")
 
 
-def test_an_apps_own_server_is_refused_on_a_hub_where_nothing_would_run_it():
+def test_an_apps_own_server_needs_an_image_on_a_hub_and_nowhere_else():
     overview = Overview()
     overview.known = True
     state = told(submitted(strategy={"name": "app"}), advertised("a"))
 
     assert [action.fact for action in Scheduler(hub=overview).decide(state, NOON)] == failed(
-        "spec.strategy.name is app, and on a hub nothing starts a driver for the app's own server yet; name a strategy"
+        "spec.strategy.name is app, and no image has the app's own server; set spec.server.image or spec.client.image"
     )
     assert chosen(CORE.decide(state, NOON)[0].fact) == ["a"]
 

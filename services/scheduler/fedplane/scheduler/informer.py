@@ -15,6 +15,7 @@ from fedplane.runtime.errors import ApiDenied, ApiUnreachable, NotFound
 from fedplane.runtime.kinds import (
     ADD_ON_PLACEMENT_SCORE,
     FEDERATED_LEARNING,
+    JOB,
     MANAGED_CLUSTER,
     MANAGED_CLUSTER_SET,
     MANAGED_CLUSTER_SET_BINDING,
@@ -37,6 +38,7 @@ WITHOUT: Mapping[Kind, str] = {
     PLACEMENT_DECISION: "no run is placed",
     ADD_ON_PLACEMENT_SCORE: "no run is placed",
     MANIFEST_WORK: "clusters get no work",
+    JOB: "apps' own servers are not run",
 }
 """What does not happen while a kind may not be seen, for whoever can grant it."""
 

@@ -15,9 +15,11 @@ from fedplane.runtime.settings import read
 from fedplane.runtime.telemetry import Attributes, emit, run_traceparent
 from fedplane.scheduler.delivering import deliver
 from fedplane.scheduler.depositing import deposit
+from fedplane.scheduler.driving import Driving
 from fedplane.scheduler.exposing import expose
 from fedplane.scheduler.informer import Informer
 from fedplane.scheduler.intake import Intake
+from fedplane.scheduler.launching import launch
 from fedplane.scheduler.listening import Listening
 from fedplane.scheduler.pods import Outfit
 from fedplane.scheduler.runs import Runs, Scheduler
@@ -37,7 +39,8 @@ def main() -> None:
     settings = read(Settings)
 
     async def schedule(bus: NatsBus) -> None:
-        intake, sending = Intake(settings.namespace), Sending(Patience(settings.start_seconds))
+        patience = Patience(settings.start_seconds)
+        intake, sending = Intake(settings.namespace), Sending(patience)
         intake.hub.works = sending.hub.works
         async with open_hub(settings) as hub, asyncio.TaskGroup() as tasks:
             core = Scheduler(settings.tick_seconds, None if hub is None else intake.hub.overview)
@@ -51,6 +54,8 @@ def main() -> None:
                 tasks.create_task(deliver(bus.log, hub, clusters, outfit, sending))
                 keeper = Keeper(settings.cli_image, settings.inside_url, settings.storage_group)
                 tasks.create_task(deposit(bus.log, hub, keeper, Storing()))
+                drivers = Outfit(settings.collaborator_image, settings.inside_url)
+                tasks.create_task(launch(bus.log, hub, drivers, Driving(patience)))
                 tasks.create_task(expose(bus.log, hub, Listening(settings.listen_namespace)))
 
     serve("scheduler", settings, schedule)

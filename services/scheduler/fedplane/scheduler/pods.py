@@ -1,4 +1,6 @@
-"""The pod in which a cluster's part of a run works: our collaborator, and beside it the user's own image, unchanged.
+"""The pods in which a run works: one of our processes each, and beside it the user's own image, unchanged.
+
+`pod` is a cluster's part of a run. `driver_pod` is the app's own server, on the hub: the same pod with a driver for a collaborator.
 
 A user's image knows nothing of us, so what it needs of us is put beside it when the pod starts: the runner, which is a few plain files.
 The two containers share a directory, an emptyDir at `SHARED`, under the same path in both:
@@ -18,6 +20,9 @@ How they are started, said here and nowhere else:
                        the app is the image's working directory; PATH is where the app sees its data, in place of what an invitation says
                        it waits for the socket to be there, for ten minutes at most, and ends with code 0 when the run has ended
 
+In a driver's pod the collaborator is a driver, python -m fedplane.collaborator.driver.main, told the same but no cluster,
+and the app has --drive besides: it runs the app's own server. It has nothing that is meant for clusters: no data, variables, resources.
+
 The image decides which user the app is, and OpenShift which user everything is. So what the collaborator makes in `SHARED` is open to
 every user, and what the runner leaves there can be read by every user; nobody but these containers sees it.
 
@@ -25,7 +30,7 @@ What comes from a cluster or a user is never part of a command line that a shell
 How the pod becomes a work is told in `works`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,9 +38,9 @@ from fedplane.runtime.errors import BadInput
 from fedplane.schemas.models import Chosen, Exposure
 from fedplane.schemas.quantities import parse
 from fedplane.schemas.resources import FederatedLearning
-from fedplane.schemas.templates import ClusterTemplate, DataVolume, EnvironmentVariable, Resources
+from fedplane.schemas.templates import ClusterTemplate, DataVolume, EnvironmentVariable, PullSecret, Resources
 
-__all__ = ["SHARED", "Outfit", "literal", "pod"]
+__all__ = ["SHARED", "Outfit", "driver_pod", "literal", "pod"]
 
 SHARED = "/fedplane"
 """Where both containers see the directory that they share; no image that we know has one of that name."""
@@ -57,6 +62,9 @@ OUR_RESOURCES = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"mem
 TLS_TYPES = ("Route", "Ingress")
 """Listeners behind what tells connections apart by the name in a TLS greeting, so that nothing else gets through."""
 
+SHARED_VOLUME = {"name": "shared", "emptyDir": {"sizeLimit": SHARED_SIZE}}
+SHARED_MOUNT = {"name": "shared", "mountPath": SHARED}
+
 UNPRIVILEGED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 Part = dict[str, Any]
@@ -65,9 +73,9 @@ Part = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Outfit:
-    """What every collaborator's pod is given, whatever its run and cluster.
+    """What every such pod is given, whatever its run and cluster.
 
-    `image` is the collaborator's, `bus_url` the bus as clusters see it where a run has no listener of its own.
+    `image` is the collaborator's, `bus_url` the bus as the pod sees it where a run has no listener of its own.
     """
 
     image: str
@@ -92,17 +100,33 @@ def pod(run: str, resource: FederatedLearning, chosen: Chosen, outfit: Outfit) -
     template = resource.spec.client.template
     data = special.data or template.data
     volumes = list(_volumes(data, chosen))
-    secrets = special.image_pull_secrets or template.image_pull_secrets
+    parts = [_collaborator(run, chosen, outfit), _app(resource, special, image, data, chosen)]
     return {
-        "restartPolicy": "OnFailure",  # an app that crashes comes back beside a collaborator that has kept the run's files
         "serviceAccountName": SERVICE_ACCOUNT,
+        **_frame(outfit, parts, volumes, special.image_pull_secrets or template.image_pull_secrets),
+    }
+
+
+def driver_pod(run: str, resource: FederatedLearning, image: str, outfit: Outfit) -> Part:
+    """The spec of the pod that runs the app's own server, which is in the image. It needs to be nobody, so it has no account of its own."""
+    driver = {
+        **_ours("driver", outfit, ["python", "-m", "fedplane.collaborator.driver.main"]),
+        "env": _told(run, outfit),
+    }
+    parts = [driver, _runner(image, resource, "--drive")]
+    return _frame(outfit, parts, [SHARED_VOLUME], resource.spec.client.template.image_pull_secrets)
+
+
+def _frame(outfit: Outfit, containers: Sequence[Part], volumes: Sequence[Part], secrets: Sequence[PullSecret]) -> Part:
+    return {
+        "restartPolicy": "OnFailure",  # an app that crashes comes back beside a process of ours that has kept the run's files
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
         **({"imagePullSecrets": [secret.model_dump(by_alias=True) for secret in secrets]} if secrets else {}),
-        "volumes": volumes,
+        "volumes": list(volumes),
         "initContainers": [_ours("install", outfit, ["python", "-m", "fedplane.collaborator.installing", RUNNER])],
-        "containers": [_collaborator(run, chosen, outfit), _app(resource, special, image, data, chosen)],
+        "containers": list(containers),
     }
 
 
@@ -112,7 +136,7 @@ def literal(text: str) -> str:
 
 
 def _volumes(data: DataVolume | None, chosen: Chosen) -> Iterator[Part]:
-    yield {"name": "shared", "emptyDir": {"sizeLimit": SHARED_SIZE}}
+    yield SHARED_VOLUME
     # Without the add-on there is no certificate, and a bus that asks nobody who they are wants none.
     yield {"name": "certificate", "secret": {"secretName": CERTIFICATE_SECRET, "optional": True}}
     if data is None:
@@ -155,43 +179,53 @@ def _ours(name: str, outfit: Outfit, command: list[str]) -> Part:
         "command": command,
         "securityContext": {**UNPRIVILEGED, "runAsNonRoot": True, "readOnlyRootFilesystem": True},
         "resources": OUR_RESOURCES,
-        "volumeMounts": [{"name": "shared", "mountPath": SHARED}],
+        "volumeMounts": [SHARED_MOUNT],
     }
 
 
 def _collaborator(run: str, chosen: Chosen, outfit: Outfit) -> Part:
+    container = _ours("collaborator", outfit, ["python", "-m", "fedplane.collaborator.main"])
+    mounts = [*container["volumeMounts"], {"name": "certificate", "mountPath": CERTIFICATE, "readOnly": True}]
+    return {**container, "env": _told(run, outfit, FEDPLANE_CLUSTER=chosen.cluster), "volumeMounts": mounts}
+
+
+def _told(run: str, outfit: Outfit, **besides: str) -> list[Part]:
+    """The variables of a process of ours that waits for an app beside it."""
     told = {
         "FEDPLANE_RUN": run,
-        "FEDPLANE_CLUSTER": chosen.cluster,
+        **besides,
         "FEDPLANE_NATS_URL": outfit.bus_url,
         "FEDPLANE_APP_SOCKET": SOCKET,
         "FEDPLANE_WORKDIR": WORKDIR,
     }
     environment: list[Part] = [{"name": name, "value": literal(value)} for name, value in told.items()]
-    environment.append({"name": "FEDPLANE_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
-    container = _ours("collaborator", outfit, ["python", "-m", "fedplane.collaborator.main"])
-    mounts = [*container["volumeMounts"], {"name": "certificate", "mountPath": CERTIFICATE, "readOnly": True}]
-    return {**container, "env": environment, "volumeMounts": mounts}
+    return [*environment, {"name": "FEDPLANE_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
 
 
 def _app(resource: FederatedLearning, special: ClusterTemplate, image: str, data: DataVolume | None, chosen: Chosen) -> Part:
     template = resource.spec.client.template
-    arguments = [f"--framework={literal(resource.spec.framework)}", "--app=.", f"--socket={SOCKET}"]
     seen = data.mount_path if data else chosen.data
-    if seen:
-        arguments.append(f"--data-path={literal(seen)}")
-    mounts: list[Part] = [{"name": "shared", "mountPath": SHARED}]
+    container = _runner(image, resource, *([f"--data-path={literal(seen)}"] if seen else []))
+    mounts: list[Part] = [*container["volumeMounts"]]
     if data:
         mounts.append({"name": "data", "mountPath": data.mount_path, "readOnly": data.read_only})
+    return {
+        **container,
+        "env": _variables({variable.name: variable for variable in (*template.env, *special.env)}),
+        "resources": _resources(special.resources or resource.spec.resources),
+        "volumeMounts": mounts,
+    }
+
+
+def _runner(image: str, resource: FederatedLearning, *besides: str) -> Part:
+    """The container of the user's image."""
     return {
         "name": "app",
         "image": image,
         "command": ["python3", RUNNER],
-        "args": arguments,
-        "env": _variables({variable.name: variable for variable in (*template.env, *special.env)}),
+        "args": [f"--framework={literal(resource.spec.framework)}", "--app=.", f"--socket={SOCKET}", *besides],
         "securityContext": UNPRIVILEGED,  # which user it is, root included, is for the image to say: it is the user's, unchanged
-        "resources": _resources(special.resources or resource.spec.resources),
-        "volumeMounts": mounts,
+        "volumeMounts": [SHARED_MOUNT],
     }
 
 

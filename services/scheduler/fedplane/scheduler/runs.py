@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from fedplane.runtime.ports import Fence, Recorded
 from fedplane.runtime.replica import Action, State
-from fedplane.scheduler import fleet
+from fedplane.scheduler import drivers, fleet
 from fedplane.scheduler.ocm.inventory import NO_HUB, Inventory
 from fedplane.scheduler.overview import Overview
 from fedplane.scheduler.placement import Plan, objections, place
@@ -36,7 +36,7 @@ from fedplane.schemas.facts import (
     Waiting,
     run_level_facts_of,
 )
-from fedplane.schemas.resources import APP_STRATEGY, FederatedLearning
+from fedplane.schemas.resources import FederatedLearning
 
 __all__ = ["RESOURCES_REMEMBERED_MAX", "Runs", "Scheduler", "TICK_SECONDS", "Unplaced", "WAITING_MAX"]
 
@@ -161,8 +161,8 @@ def _decide_run(
     wrong = unplaced.invalid or "; ".join(objections(resource))[:OBJECTIONS_CHARACTERS_MAX]
     if not wrong and hub is None and resource.spec.client.placement_ref:
         wrong = "spec.client.placementRef names a Placement, and this scheduler knows no hub: set its FEDPLANE_KUBERNETES"
-    if not wrong and hub is not None and resource.spec.strategy.name == APP_STRATEGY:
-        wrong = f"spec.strategy.name is {APP_STRATEGY}, and on a hub nothing starts a driver for the app's own server yet; name a strategy"
+    if not wrong and hub is not None:
+        wrong = drivers.objection(resource) or ""
     if wrong:
         return Failed(run=run, at=now, reason="BadRequest", message=wrong)
     last = state.last_participants.get(_identity(resource), frozenset())

@@ -19,7 +19,7 @@ class Settings(HubSettings):
     """The hub's namespace whose FederatedLearning objects become runs. Empty: every namespace's."""
 
     collaborator_image: str = ""
-    """The collaborator's image, as the clusters of a hub can pull it. Without it they are sent nothing, and decline."""
+    """The collaborator's image, as the hub and its clusters can pull it. Without it clusters are sent nothing, and decline."""
 
     outside_url: str = ""
     """The bus as the clusters of a hub reach it, such as `nats://hub.example.org:4222`. Without it they are sent nothing, and decline."""
@@ -28,7 +28,9 @@ class Settings(HubSettings):
     """The command line's image, with what it needs for buckets, for the Jobs that keep models on the hub. Without it none is made."""
 
     inside_url: str = ""
-    """The bus as any namespace of the hub reaches it, such as `nats://nats.fedplane:4222`. Without it no model is kept on the hub."""
+    """The bus as any namespace of the hub reaches it, such as `nats://nats.fedplane:4222`. Without it no model is kept on the hub, and
+    no app's own server is run there.
+    """
 
     listen_namespace: str = Field(default="", max_length=63)
     """The hub's namespace that the bus is in. Without it no listener is made, and clusters of a run that asks for one decline."""
@@ -37,4 +39,6 @@ class Settings(HubSettings):
     """The group that owns the files of a volume that models are kept on, so that the image's user may write. 0: the hub's to say."""
 
     start_seconds: float = Field(default=PATIENCE.start_seconds, gt=0, le=24 * 3600)
-    """How long a cluster of a hub may take to start its collaborator, with the user's image, before it declines its invitations."""
+    """How long a cluster of a hub may take to start its collaborator, with the user's image, before it declines its invitations.
+    As long may the hub take to start an app's own server, before its run fails.
+    """

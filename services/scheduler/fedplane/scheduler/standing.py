@@ -14,7 +14,10 @@ from typing import Any
 from fedplane.scheduler.excerpts import excerpt
 from fedplane.scheduler.works import BACKOFF_LIMIT, NAMESPACE
 
-__all__ = ["PATIENCE", "Patience", "Stage", "Standing", "Trouble", "standing", "trouble"]
+__all__ = [
+    "PATIENCE", "Bound", "Patience", "Stage", "Standing", "Trouble", "at_once", "job_standing", "standing", "to_accept", "to_start",
+    "trouble",
+]  # fmt: skip
 
 SAID_CHARACTERS_MAX = 1_000
 """Of what an agent or a server says; it is repeated in a fact that people read."""
@@ -67,20 +70,23 @@ class Trouble:
     message: str
 
 
-def _none(patience: Patience) -> float:
+def at_once(patience: Patience) -> float:
+    """A stage that is trouble itself."""
     return 0.0
 
 
-def _start(patience: Patience) -> float:
+def to_start(patience: Patience) -> float:
+    """A stage that takes as long as images take."""
     return patience.start_seconds
 
 
-def _refusal(patience: Patience) -> float:
+def to_accept(patience: Patience) -> float:
+    """A stage that passes soon if it passes at all."""
     return patience.refusal_seconds
 
 
 @dataclass(frozen=True, slots=True)
-class _Bound:
+class Bound:
     """How long a stage may last, and what it is then called. `message` has the run's id and the seconds filled in."""
 
     reason: str
@@ -88,29 +94,31 @@ class _Bound:
     message: str
 
 
-TROUBLES: Mapping[Stage, _Bound] = {
-    Stage.LEFT: _Bound("left", _none, "the cluster has left the hub, or the hub accepts it no longer"),
-    Stage.UNEXPOSED: _Bound("not-sent", _start, "the bus had no address for the cluster for {seconds:g} s"),
-    Stage.REFUSED: _Bound("not-sent", _refusal, "the hub did not take the work for the cluster for {seconds:g} s"),
-    Stage.UNREACHED: _Bound("not-sent", _start, "the work could not be put on the hub for {seconds:g} s"),
-    Stage.SENT: _Bound(
-        "unreachable", _start,
+TROUBLES: Mapping[Stage, Bound] = {
+    Stage.LEFT: Bound("left", at_once, "the cluster has left the hub, or the hub accepts it no longer"),
+    Stage.UNEXPOSED: Bound("not-sent", to_start, "the bus had no address for the cluster for {seconds:g} s"),
+    Stage.REFUSED: Bound("not-sent", to_accept, "the hub did not take the work for the cluster for {seconds:g} s"),
+    Stage.UNREACHED: Bound("not-sent", to_start, "the work could not be put on the hub for {seconds:g} s"),
+    Stage.SENT: Bound(
+        "unreachable", to_start,
         "the cluster's agent has not reported for {seconds:g} s that it has the work; is the cluster available?",
     ),
-    Stage.UNAPPLIED: _Bound("not-applied", _refusal, "the cluster did not take the work for {seconds:g} s"),
-    Stage.PENDING: _Bound(
-        "not-started", _start,
+    Stage.UNAPPLIED: Bound("not-applied", to_accept, "the cluster did not take the work for {seconds:g} s"),
+    Stage.PENDING: Bound(
+        "not-started", to_start,
         f"no pod of the work was ready for {{seconds:g}} s; look there with: kubectl -n {NAMESPACE} describe pods -l job-name={{run}}",
     ),
-    Stage.ENDED: _Bound("ended", _none, "the work has ended on the cluster before its run"),
-    Stage.FAILED: _Bound("failed", _none, "the work has failed on the cluster"),
+    Stage.ENDED: Bound("ended", at_once, "the work has ended on the cluster before its run"),
+    Stage.FAILED: Bound("failed", at_once, "the work has failed on the cluster"),
 }  # fmt: skip
 """What each stage means when it lasts. WORKING is not here: whoever works answers, or the round's deadline passes."""
 
 
-def trouble(run: str, seen: Standing, since: datetime, now: datetime, patience: Patience) -> Trouble | None:
-    """Why no answer is to be expected of the cluster; None if there is hope."""
-    bound = TROUBLES.get(seen.stage)
+def trouble(
+    run: str, seen: Standing, since: datetime, now: datetime, patience: Patience, troubles: Mapping[Stage, Bound] = TROUBLES
+) -> Trouble | None:
+    """Why no answer is to be expected of the cluster, or by another table of somebody else; None if there is hope."""
+    bound = troubles.get(seen.stage)
     if bound is None:
         return None
     seconds = bound.seconds(patience)
@@ -129,7 +137,20 @@ def standing(work: Mapping[str, Any]) -> Standing:
         return Standing(Stage.UNAPPLIED, _said(applied.get("message")))
     if applied.get("status") != "True":
         return Standing(Stage.SENT)
-    said = _feedback(manifest)
+    return _progress(_feedback(manifest))
+
+
+def job_standing(job: Mapping[str, Any]) -> Standing:
+    """How far a Job of the hub itself has got, by the same numbers."""
+    status = _object(job.get("status"))
+    failed = _condition(status, "Failed")
+    if failed.get("status") != "True":
+        return _progress(status)
+    return _progress({**status, "failedReason": failed.get("reason") or "Failed", "failedMessage": failed.get("message")})
+
+
+def _progress(said: Mapping[str, Any]) -> Standing:
+    """How far a Job has got, by what its status says under the names of `works.FEEDBACK`."""
     failed, ready = said.get("failed"), said.get("ready")
     if said.get("failedReason") or (isinstance(failed, int) and failed > BACKOFF_LIMIT):
         return Standing(Stage.FAILED, _said(said.get("failedMessage") or said.get("failedReason") or f"its pods failed {failed} times"))

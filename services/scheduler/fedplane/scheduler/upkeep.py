@@ -11,11 +11,12 @@ from datetime import datetime
 import structlog
 
 from fedplane.runtime.errors import ApiDenied, ApiError, BadInput, BusError, Conflict, NotFound
-from fedplane.runtime.kinds import FEDERATED_LEARNING, MANIFEST_WORK, PLACEMENT, PLACEMENT_DECISION
+from fedplane.runtime.kinds import FEDERATED_LEARNING, JOB, MANIFEST_WORK, PLACEMENT, PLACEMENT_DECISION
 from fedplane.runtime.objects import Kind, Object, Objects
 from fedplane.runtime.ports import Log
 from fedplane.scheduler.attempts import TRIED_MAX, Tried, note
 from fedplane.scheduler.delivering import AT_ONCE_MAX, MANAGER, is_live
+from fedplane.scheduler.drivers import DRIVER_LABELS
 from fedplane.scheduler.intake import Effect, Hold, Look, Publish, Release, Seen
 from fedplane.scheduler.publishing import PLACEMENT_LABEL, decision_bodies, is_ours, placement_body, run_of
 from fedplane.scheduler.wishes import FINALIZER, Wish, wish
@@ -75,6 +76,8 @@ class Upkeep:
         if left := await self._all(MANIFEST_WORK, "", held.run):
             places = ", ".join(sorted(body["metadata"]["namespace"] for body in left)[:10])
             raise BadInput(f"{len(left)} clusters have yet to clean up: {places}")
+        for job in await self._objects.all(JOB, held.namespace, {**DRIVER_LABELS, RUN_LABEL: held.run}):
+            await self._delete(JOB, job)
         for decision in await self._all(PLACEMENT_DECISION, held.namespace, held.run):
             await self._delete(PLACEMENT_DECISION, decision)
         placement = await self._objects.get(PLACEMENT, held.name, held.namespace)

@@ -15,7 +15,7 @@ from fedplane.scheduler.pods import Outfit, pod
 from fedplane.schemas.models import Chosen
 from fedplane.schemas.resources import FederatedLearning
 
-__all__ = ["BACKOFF_LIMIT", "FEEDBACK", "LABELS", "NAMESPACE", "RUN_LABEL", "WORK_BYTES_MAX", "work"]
+__all__ = ["BACKOFF_LIMIT", "FEEDBACK", "JOB_SECONDS_MAX", "LABELS", "NAMESPACE", "RUN_LABEL", "WORK_BYTES_MAX", "work"]
 
 NAMESPACE = "fedplane-collaborator"
 """On the cluster: that of the add-on, since the cluster's certificate is there."""
