@@ -6,8 +6,8 @@ PIP_INSTALL = pip install --quiet --quiet --disable-pip-version-check
 EXAMPLE = examples/01-mnist
 NOTEBOOK = examples/02-validate-a-model
 PEERS = .fedplane/peers
-# One more than the cores of a small machine, since many tests wait for processes. To choose: make test WORKERS=1
-WORKERS = 3
+# Twice the cores of a small machine, since many tests wait for processes. To choose: make test WORKERS=1
+WORKERS = 4
 BENCHMARKS = frameworks control plane replicas limited fold robust placement $(if $(KUBEBUILDER_ASSETS),apply)
 
 .DEFAULT_GOAL := help

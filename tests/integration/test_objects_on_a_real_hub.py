@@ -23,6 +23,7 @@ from fedplane.runtime.memory import MemoryBus
 from fedplane.runtime.nats import Limits, open_bus
 from fedplane.runtime.objects import Objects
 from fedplane.scheduler.wishes import FINALIZER
+from fedplane.scheduler.works import RUN_LABEL
 from fedplane.schemas.facts import Advertised, Cancelled, EditRefused, Failed, Scheduled, Submitted
 
 QUICK = Patience(pause_min_seconds=0.05, pause_max_seconds=0.2)
@@ -69,6 +70,7 @@ async def test_an_object_is_placed_shown_edited_and_deleted_on_a_real_hub(hub_se
             await until_works(hub, ("object-a", run), ("object-b", run))
             await until(lambda: decided(hub), ["object-a", "object-b"])
             placement = await hub.get(PLACEMENT, "r", "default")
+            there = [len(await hub.all(kind, labels={RUN_LABEL: run})) for kind in (PLACEMENT, PLACEMENT_DECISION, MANIFEST_WORK)]
             first = await hub.get(FEDERATED_LEARNING, "r", "default")
             advertised = await bus.log.read(Advertised.pattern(cluster="other-a"))
             await edit(hub, "r", server={"rounds": 4})
@@ -76,7 +78,7 @@ async def test_an_object_is_placed_shown_edited_and_deleted_on_a_real_hub(hub_se
 
             await hub.delete(FEDERATED_LEARNING, "r", "default")
             await until_gone(hub)
-            left = [await hub.all(kind) for kind in (PLACEMENT, PLACEMENT_DECISION, MANIFEST_WORK)]
+            left = [await hub.all(kind, labels={RUN_LABEL: run}) for kind in (PLACEMENT, PLACEMENT_DECISION, MANIFEST_WORK)]
         await clear(hub, "object-a", "object-b", "other-a")
 
     assert [(chosen.cluster, chosen.data) for chosen in placed.participants] == [
@@ -91,7 +93,7 @@ async def test_an_object_is_placed_shown_edited_and_deleted_on_a_real_hub(hub_se
     assert isinstance(advertised.fact, Advertised)
     assert (advertised.fact.managed, advertised.fact.allocatable) == (True, {"cpu": "8", "memory": "32Gi"})
     assert "spec.server.rounds is 2 and not 4" in refused.message
-    assert left == [[], [], []]
+    assert (there, left) == ([1, 1, 2], [[], [], []])
 
 
 async def test_hostile_objects_fail_with_a_reason_or_are_refused_by_the_server_and_others_go_on(
