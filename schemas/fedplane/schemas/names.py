@@ -10,12 +10,13 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-__all__ = ["NAME_CHARACTERS_MAX", "Name", "is_name", "run_id"]
+__all__ = ["NAME_CHARACTERS_MAX", "NAME_PATTERN", "Name", "is_name", "run_id"]
 
 NAME_CHARACTERS_MAX = 63
 """RFC 1123, section 2.1: a host's label has at most 63 characters."""
 
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+"""Of a DNS label (RFC 1123)."""
 
 UID_CHARACTERS = 8
 """Eight hexadecimal digits of the resource's uid: enough to tell apart two resources that had the same name one after the other."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fedplane.schemas.models import METRIC_CHARACTERS_MAX, Configuration
-from fedplane.schemas.names import NAME_CHARACTERS_MAX
+from fedplane.schemas.names import NAME_CHARACTERS_MAX, NAME_PATTERN
 from fedplane.schemas.parts import IGNORE_UNKNOWN, Part
 from fedplane.schemas.placements import Placement
 from fedplane.schemas.templates import Resources, Template
@@ -97,7 +97,7 @@ class Server(Part):
     """How clusters reach the bus; they are told the last one's address. None: the one that the scheduler was told."""
     storage: Storage | None = None
     """Where the model is kept on the hub."""
-    initial_model: str = Field(default="", max_length=NAME_CHARACTERS_MAX, pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")
+    initial_model: str = Field(default="", max_length=NAME_CHARACTERS_MAX, pattern=f"^({NAME_PATTERN[1:-1]})?$")
     """Ours: the id of the ended run from whose model this one starts; none: one of the clusters makes a new one."""
     superlink: str = "superlink.flower-system:9091"
     """Upstream's SuperLink: service.namespace:port."""

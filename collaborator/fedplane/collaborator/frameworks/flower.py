@@ -15,7 +15,7 @@ What a client keeps in `context.state` is written down after each message that i
 Apps of the older kind, a `client_fn` and a `server_fn`, name their records differently and are served as well.
 Written against flwr 1.38 to 1.41.
 What is not public there has to be looked at with every release:
-`Run`, records as protobuf, what `flower_project` uses, and that a ClientApp with a `client_fn` has `_call`.
+records as protobuf, what `flower_project` uses, and that a ClientApp with a `client_fn` has `_call`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ from flwr.clientapp import ClientApp
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as Records
 from flwr.server import strategy as older_strategies
-from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import Strategy
-from flwr.supercore.run import Run
 
 from . import Unanswerable
 from .answers import Answer, Tensors, without_bfloat16
-from .flower_project import SERVER_NODE, Project, identify, node_at
+from .flower_project import SERVER_NODE, NodesGrid, Project, identify, node_at
 from .flower_records import WEIGHTS, content_of, records_of, told_of
 from .records import packed, unpacked
 
@@ -158,30 +157,16 @@ class _Sent(BaseException):
     """What the ServerApp sent first. Not an Exception, so that an app which catches those still stops."""
 
 
-class _DeadEndGrid(Grid):  # type: ignore[misc]  # Flower is not installed where types are checked
+class _DeadEndGrid(NodesGrid):
     """A grid that pretends to have nodes and ends the ServerApp when it sends them something.
 
     Only the older kind asks a client a question before that, for its parameters; the app's own client answers it.
     """
 
     def __init__(self, run: int, nodes: int, ask_client: Any) -> None:
-        self._run = Run.create_empty(run)
-        self._nodes = [node_at(position) for position in range(nodes)]
+        super().__init__(run, nodes)
         self._ask_client = ask_client
         self.sent: Message | None = None
-
-    def set_run(self, run: Run) -> None:
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        return self._run
-
-    def create_message(self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None) -> Message:
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
-    def get_node_ids(self) -> Iterable[int]:
-        return list(self._nodes)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         self.sent = self.sent or next(iter(messages), None)
@@ -211,7 +196,7 @@ def _first_sent(
         try:
             with _noting(strategies):
                 server(grid, Context(run, SERVER_NODE, {}, RecordDict(), run_config))
-        except Exception as error:
+        except Exception as error:  # foreign code may raise anything
             raise Unanswerable("app-raised", f"the ServerApp raised {type(error).__name__}: {error}; mend it, {declare}") from error
     if grid.sent is None:
         raise Unanswerable("not-supported", f"the ServerApp sent nothing to its clients; let it begin with training, {declare}")

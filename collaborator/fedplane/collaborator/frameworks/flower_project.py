@@ -1,8 +1,8 @@
-"""A Flower app's directory: what it declares, loading it, its run configuration, and the numbers by which Flower knows runs and nodes.
+"""A Flower app's directory: what it declares, loading it, its run configuration, and how Flower knows runs and nodes.
 
 Whoever wrote the app is told here what keeps it from running: in which file, and what to do.
 Written against flwr 1.38 to 1.41, which bring `packaging`.
-What is not public there has to be looked at with every release: `TaskIdentity`, the reading of pyproject.toml, and `load_app`.
+What is not public there has to be looked at with every release: `TaskIdentity`, `Run`, the reading of pyproject.toml, and `load_app`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flwr.app import Message, RecordDict
 from flwr.common.config import get_fused_config_from_dir, get_project_config
+from flwr.serverapp import Grid
 from flwr.supercore.object_ref import load_app
+from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from . import Unanswerable
 
-__all__ = ["SERVER_NODE", "Project", "identify", "node_at"]
+__all__ = ["SERVER_NODE", "NodesGrid", "Project", "identify", "node_at"]
 
 SERVER_NODE = 1
 """A SuperLink's own node id."""
@@ -114,3 +118,24 @@ def identify(run: str) -> int:
     number = int.from_bytes(hashlib.sha256(run.encode()).digest()[:8], "big")
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = number, SERVER_NODE, 1
     return number
+
+
+class NodesGrid(Grid):  # type: ignore[misc]  # Flower is not installed where types are checked
+    """A grid with that many nodes, all of them there from the beginning. What becomes of messages is for others to say."""
+
+    def __init__(self, run: int, nodes: int) -> None:
+        self._run = Run.create_empty(run)
+        self._nodes = [node_at(position) for position in range(nodes)]
+
+    def set_run(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        return self._run
+
+    def create_message(self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None) -> Message:
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self._nodes)

@@ -8,7 +8,7 @@ So that it says the same again, the random numbers of Python, numpy and PyTorch 
 The model that it leaves is the first of these that there is:
 an array record in the context's state, what the last `Strategy.start` returned, and what it sent last.
 Written against flwr 1.38 to 1.41.
-What is not public there has to be looked at with every release: `Run`, `Message`'s metadata, and what `flower_project` uses.
+What is not public there has to be looked at with every release: `Message`'s metadata, and what `flower_project` uses.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
-from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import Result, Strategy
-from flwr.supercore.run import Run
 
 from .answers import Answer, Tensors
 from .asking import Asking, Failure, Question, Reply
-from .flower_project import SERVER_NODE, Project, identify, node_at
+from .flower_project import SERVER_NODE, NodesGrid, Project, identify
 from .flower_records import content_of, records_of
 from .records import Record
 
@@ -114,31 +113,17 @@ def _measured(results: list[Result]) -> dict[str, float]:
     return {name: float(value) for name, value in last.items() if isinstance(value, (int, float)) and math.isfinite(value)}
 
 
-class _FederationGrid(Grid):  # type: ignore[misc]  # Flower is not installed where types are checked
+class _FederationGrid(NodesGrid):
     """The run's clusters as nodes. Any thread may send."""
 
     def __init__(self, run: int, clusters: int, asking: Asking) -> None:
-        self._run = Run.create_empty(run)
-        self._nodes = [node_at(position) for position in range(clusters)]
+        super().__init__(run, clusters)
         self._asking = asking
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._pushed: dict[str, Message | None] = {}
         self._training_round = 0
         self.sent: ArrayRecord | None = None
-
-    def set_run(self, run: Run) -> None:
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        return self._run
-
-    def create_message(self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None) -> Message:
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
-    def get_node_ids(self) -> Iterable[int]:
-        return list(self._nodes)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         pushed = self._numbered(messages)

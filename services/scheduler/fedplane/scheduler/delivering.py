@@ -29,6 +29,9 @@ __all__ = ["AT_ONCE_MAX", "Delivering", "MANAGER", "deliver", "has_ended", "is_l
 MANAGER = "fedplane-scheduler"
 """The field manager by which what we write on a hub is known to be ours."""
 
+DEPARTED_MAX = 100_000
+"""How many names of clusters that have left are remembered, ten times a large hub. Any is forgotten; its runs end their rounds by deadline."""
+
 AT_ONCE_MAX = 8
 """How many effects of one sort are under way at a time. A thousand clusters are served in seconds, and the API server has others, too."""
 
@@ -157,6 +160,8 @@ class Delivering:
         elif name in hub.clusters:
             hub.clusters.discard(name)
             hub.departed.add(name)
+            while len(hub.departed) > DEPARTED_MAX:
+                hub.departed.pop()
 
 
 def _is_accepted(cluster: Object) -> bool:
