@@ -30,7 +30,7 @@ MANAGER = "fedplane-scheduler"
 """The field manager by which what we write on a hub is known to be ours."""
 
 DEPARTED_MAX = 100_000
-"""How many names of clusters that have left are remembered, ten times a large hub. Any is forgotten; its runs end their rounds by deadline."""
+"""How many names of clusters that left are remembered: ten large hubs. Any is forgotten; its runs then end their rounds by deadline."""
 
 AT_ONCE_MAX = 8
 """How many effects of one sort are under way at a time. A thousand clusters are served in seconds, and the API server has others, too."""
