@@ -41,7 +41,6 @@ RIGHTS: dict[str, dict[tuple[str, str], tuple[str, ...]]] = {
         (CLUSTER, "managedclustersets"): READ,
         (CLUSTER, "managedclustersetbindings"): READ,
         (CLUSTER, "addonplacementscores"): READ,
-        (ADDON, "managedclusteraddons"): READ,
         (CLUSTER, "placements"): MADE,
         (CLUSTER, "placements/status"): ("patch",),
         (CLUSTER, "placementdecisions"): MADE,
@@ -69,7 +68,7 @@ REFUSED_TO_ALL = {
     ("certificates.k8s.io", "certificatesigningrequests/approval"), ("rbac.authorization.k8s.io", "clusterroles"),
     ("rbac.authorization.k8s.io", "clusterrolebindings"), ("apiextensions.k8s.io", "customresourcedefinitions"),
     (CLUSTER, "managedclusters/status"), (WORK, "manifestworks/status"), (WORK, "manifestworkreplicasets"),
-    (ADDON, "clustermanagementaddons"), (ADDON, "addontemplates"),
+    (ADDON, "clustermanagementaddons"), (ADDON, "addontemplates"), (ADDON, "managedclusteraddons"),
     ("", "services/status"), ("route.openshift.io", "routes/custom-host"),
 }  # fmt: skip
 
