@@ -85,6 +85,7 @@ IMPURE = {
     "fedplane.collaborator.pythons": "starts apps' processes",
     "fedplane.collaborator.settings": "is read from the environment",
     "fedplane.collaborator.training": "carries out tasks",
+    "fedplane.collaborator.fetching": "keeps a run's model on disk",
     "fedplane.collaborator.transfers": "moves models and updates between files and the bus",
     "fedplane.collaborator.work": "has the app work in a directory",
     "fedplane.cli": "is a shell: terminals, files, processes",

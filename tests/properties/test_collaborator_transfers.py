@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from fedplane.collaborator.transfers import check_update, fetch, upload
+from fedplane.collaborator.fetching import fetch
+from fedplane.collaborator.transfers import check_update, upload
 from fedplane.runtime.memory import MemoryBulk
 from fedplane.schemas.facts import Invited
 from fedplane.schemas.models import Model, Task, model_digest

@@ -9,24 +9,28 @@ import asyncio
 import mmap
 import secrets
 import shutil
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, zip_longest
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, TypeVar
 
 import structlog
 
 from fedplane.runtime.errors import AppFailed, BadInput, BusError, Unreachable
 from fedplane.runtime.ports import Bulk
-from fedplane.schemas.digests import digest, digest_of_digests
+from fedplane.schemas.digests import digest
 from fedplane.schemas.facts import Invited
 from fedplane.schemas.layout import HEADER_BYTES_MAX, BadLayout, Layout, Tensor, cut, parse_header
-from fedplane.schemas.models import Model, Piece
+from fedplane.schemas.models import Piece
 from fedplane.schemas.subjects import update_piece
 
-__all__ = ["Stored", "Update", "check_update", "collect", "digest_of", "fetch", "fresh_attempt", "insist", "remove", "store", "upload"]
+__all__ = [
+    "Stored", "Update", "check_update", "collect", "digests_of", "fresh_attempt", "in_a_row", "insist", "remove", "store", "upload",
+    "write_at",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -73,36 +77,21 @@ async def insist(step: Callable[[], Awaitable[T]], *, on: tuple[type[BusError], 
             await asyncio.sleep(RETRY_SECONDS)
 
 
-async def fetch(bulk: Bulk, model: Model, folder: Path) -> Path:
-    """The model as a file in the folder: the one that is there, else fetched in place of whatever the folder held.
-
-    Raises Corrupt when the bytes are missing or not those that were stored.
-    """
-    path = folder / f"{model.digest.replace(':', '-')}.safetensors"  # not every file system takes a colon
-    if path.is_file():
-        return path
-    await collect(bulk, (model.layout, *model.shards), _emptied(folder) / "part")
-    return _kept(folder / "part", path)
-
-
 async def collect(bulk: Bulk, pieces: Sequence[Piece], path: Path) -> None:
     """Write the pieces one after the other into a file. Raises Corrupt when bytes are missing or not those that were stored."""
-    begins = accumulate((piece.bytes for piece in pieces), initial=0)
     with path.open("wb") as file:
-        await _overlapping(
-            partial(insist, partial(_append, bulk, piece, file, begin)) for piece, begin in zip(pieces, begins, strict=False)
-        )
+        await write_at(bulk, file, in_a_row(pieces))
 
 
-def _emptied(folder: Path) -> Path:
-    remove(folder)
-    folder.mkdir(parents=True)
-    return folder
+def in_a_row(pieces: Sequence[Piece]) -> list[tuple[Piece, int]]:
+    """The pieces, and where in a file each begins when they follow one another."""
+    begins = accumulate((piece.bytes for piece in pieces), initial=0)
+    return list(zip(pieces, begins, strict=False))
 
 
-def _kept(part: Path, path: Path) -> Path:
-    part.chmod(0o444)  # the app is given this very file, and the next round needs it as it is
-    return part.rename(path)
+async def write_at(bulk: Bulk, file: BinaryIO, placed: Iterable[tuple[Piece, int]]) -> None:
+    """Write each piece to its place in the file. Raises Corrupt as `collect` does."""
+    await _overlapping(partial(insist, partial(_append, bulk, piece, file, begin)) for piece, begin in placed)
 
 
 async def _append(bulk: Bulk, piece: Piece, file: BinaryIO, begin: int) -> None:
@@ -178,21 +167,27 @@ def fresh_attempt() -> str:
 
 
 async def store(
-    bulk: Bulk, update: Update, place: Callable[[int | str], str], ranges: Sequence[tuple[int, int]], chunk_bytes: int
-) -> tuple[Piece, tuple[Piece, ...]]:
-    """Store the layout, and these ranges of the flat buffer as shards, each at its place. Raises BusFull when there is no room."""
+    bulk: Bulk, update: Update, place: Callable[[int | str], str], ranges: Sequence[tuple[int, int]], chunk_bytes: int,
+    stored: Mapping[int, Piece] = MappingProxyType({}),
+) -> tuple[Piece, tuple[Piece, ...]]:  # fmt: skip
+    """Store the layout, and these ranges of the flat buffer as shards, each at its place, but for those that are `stored`, by number.
+
+    Raises BusFull when there is no room.
+    """
     layout = await bulk.write(place("layout"), memoryview(update.header), chunk_bytes)
     flat = _mapped(update)
-    shards = await _overlapping(
-        partial(bulk.write, place(shard), flat[begin:end], chunk_bytes) for shard, (begin, end) in enumerate(ranges)
+    missing = [shard for shard in range(len(ranges)) if shard not in stored]
+    written = await _overlapping(
+        partial(bulk.write, place(shard), flat[ranges[shard][0] : ranges[shard][1]], chunk_bytes) for shard in missing
     )
-    return layout, tuple(shards)
+    shards = {**stored, **dict(zip(missing, written, strict=True))}
+    return layout, tuple(shards[shard] for shard in range(len(ranges)))
 
 
-def digest_of(update: Update, ranges: Sequence[tuple[int, int]]) -> str:
-    """The digest that the update has as a model, when these ranges of it are the shards."""
+def digests_of(update: Update, ranges: Sequence[tuple[int, int]]) -> tuple[str, ...]:
+    """The digests of the update's layout, and of these ranges of its flat buffer. Blocks."""
     flat = _mapped(update)
-    return digest_of_digests([digest(update.header), *(digest(flat[begin:end]) for begin, end in ranges)])
+    return digest(update.header), *(digest(flat[begin:end]) for begin, end in ranges)
 
 
 async def _overlapping(steps: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:

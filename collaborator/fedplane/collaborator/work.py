@@ -14,8 +14,9 @@ from pathlib import Path
 
 from fedplane.collaborator.apps import Answer
 from fedplane.collaborator.bundles import unpacked
+from fedplane.collaborator.fetching import fetch
 from fedplane.collaborator.pool import AppPool, WarmApp
-from fedplane.collaborator.transfers import Update, check_update, fetch, remove
+from fedplane.collaborator.transfers import Update, check_update, remove
 from fedplane.runtime.errors import AppFailed, BadInput, BusError, BusFull, Corrupt, Denied
 from fedplane.runtime.ports import Bulk
 from fedplane.runtime.telemetry import Attributes, span

@@ -156,13 +156,40 @@ def test_a_run_by_another_strategy_cannot_be_asked_for_rounds() -> None:
     assert [fact.task for fact in it.obey() if isinstance(fact, Opened)] == [Task.INITIALIZE]
 
 
-def test_what_was_sent_goes_with_its_round_and_replies_with_the_run() -> None:
+def answered(it: Story, question: Asked) -> set[str]:
+    """What is discarded when the round that is asked for is over."""
+    it.tell(question)
+    it.obey()
+    it.tell(contributed(question.round, "a"))
+    it.obey()
+    return discarded(it)
+
+
+def test_what_was_sent_stays_for_the_next_round_and_as_long_as_the_last_one_sends_it_again() -> None:
+    it, sent = story(), content(0)
+    again = sent.model_copy(update={"layout": content(1).layout})
+
+    assert [answered(it, question) for question in (asked(0, "a"), asked(1, "a", contents=[again]), asked(2, "a"), asked(3, "a"))] == [
+        set(),
+        set(),
+        {bulk_of_round(RUN, 0, "asked"), bulk_of_round(RUN, 1, "asked")},
+        {bulk_of_round(RUN, 2, "asked")},
+    ]
+
+
+def test_of_a_round_that_failed_the_replies_go_and_what_was_sent_stays_for_the_next_one() -> None:
     it = story()
     it.tell(asked(0, "a"))
     it.obey()
-    it.tell(contributed(0, "a"))
-    it.obey()
-    assert discarded(it) == {bulk_of_round(RUN, 0, "asked")}
+
+    it.tell(RoundFailed(run=RUN, round=0, at=NOW, reason="too-few", message="none"))
+
+    assert discarded(it) == {bulk_of_round(RUN, 0, "update"), bulk_of_round(RUN, 0, "reply")}
+
+
+def test_everything_that_was_sent_and_replied_goes_with_the_run() -> None:
+    it = story()
+    answered(it, asked(0, "a"))
 
     it.tell(Completed(run=RUN, at=NOW, model=content(1), metrics={}))
 

@@ -4,7 +4,7 @@ import pytest
 from aggregator_story import NOW, RUN, asked, content, contributed, declined, scheduled
 from asked_story import Told, aggregated, failed, rejected, started, submitted, wanted
 
-from fedplane.collaborator.driver.replay import Answer, Drive, Driver, DriverState, Plan, Retire, answers, plan
+from fedplane.collaborator.driver.replay import Answer, Drive, Driver, DriverState, Plan, Retire, answers, plan, sent_before
 from fedplane.runtime.errors import AppFailed
 from fedplane.runtime.ports import Recorded
 from fedplane.runtime.replica import Perform
@@ -131,3 +131,13 @@ def test_an_archived_run_is_over_too() -> None:
 
     assert told.state.runs == {}
     assert isinstance(told.log[0], Submitted)
+
+
+def test_what_may_be_sent_again_without_storing_it_twice_is_what_the_last_round_sent() -> None:
+    told = Told()
+    assert sent_before(told.driven) == {}
+
+    told.round(0, "a")
+    last = told.round(1, "b")
+
+    assert sent_before(told.driven) == {shard.digest: shard for shard in last.contents[0].shards}

@@ -1,4 +1,4 @@
-"""What is kept of models, which updates may be sent, and what is said of the others."""
+"""Which updates may be sent, what is said of the others, and how they are stored."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from fedplane.collaborator.transfers import Stored, Update, check_update, fetch, upload
+from fedplane.collaborator.transfers import Stored, Update, check_update, store, upload
 from fedplane.runtime.errors import AppFailed, BusFull
 from fedplane.runtime.memory import MemoryBulk
 from fedplane.schemas.facts import Invited
-from fedplane.schemas.models import Model, Piece, Task
+from fedplane.schemas.models import Piece, Task
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 W = np.arange(4, dtype=np.float32)
@@ -114,13 +114,11 @@ async def test_a_shard_that_finds_no_room_is_the_end_of_the_upload(model: Path):
         await stored(Counting(room=2), model, 1)
 
 
-async def test_a_model_is_kept_unwritable_until_another_takes_its_place(model: Path, tmp_path: Path):
-    bulk, paths = MemoryBulk(), []
-    for round_ in (1, 2):
-        pieces = await stored(bulk, model, round_)
-        digest = "blake3:" + str(round_) * 64
-        that = Model(run="r1", round=round_, bytes=20, layout=pieces.layout, shards=pieces.shards, digest=digest)
-        paths.append(await fetch(bulk, that, tmp_path / "kept"))
+async def test_a_shard_that_is_stored_already_is_not_stored_again(model: Path):
+    bulk = MemoryBulk()
+    before = (await stored(bulk, model, 1)).shards[1]
+    room = Counting(room=3)
 
-    assert list((tmp_path / "kept").iterdir()) == paths[1:]
-    assert (paths[1].read_bytes(), paths[1].stat().st_mode & 0o777) == (GOOD, 0o444)
+    layout, shards = await store(room, check_update(model, None, BYTES_MAX), "at.{}".format, [(0, 8), (8, 16), (16, 20)], 8, {1: before})
+
+    assert [layout.subject, *(piece.subject for piece in shards)] == ["at.layout", "at.0", before.subject, "at.2"]

@@ -8,11 +8,12 @@ Who opens and closes the rounds is the aggregator.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import structlog
@@ -22,7 +23,7 @@ from fedplane.collaborator.apps import Answer as Result
 from fedplane.collaborator.apps import Attend
 from fedplane.collaborator.bundles import unpacked
 from fedplane.collaborator.driver.files import Ask, Content, lay_out, left, put_away, read_ask, write_answers
-from fedplane.collaborator.driver.replay import Drive, Driven, DriverState, Plan, Retire, answers, plan
+from fedplane.collaborator.driver.replay import Drive, Driven, DriverState, Plan, Retire, answers, plan, sent_before
 from fedplane.collaborator.transfers import fresh_attempt, insist, remove, store
 from fedplane.runtime.errors import AppFailed, BadInput, BusError, FedplaneError
 from fedplane.runtime.ports import Bus, Fence
@@ -31,7 +32,7 @@ from fedplane.runtime.telemetry import round_traceparent, run_traceparent, span
 from fedplane.schemas.bundles import Bundle
 from fedplane.schemas.envelope import Unreadable
 from fedplane.schemas.facts import Asked, Completed, Fact, Failed, run_level_facts_of
-from fedplane.schemas.models import METRICS_MAX, Instruction, Model
+from fedplane.schemas.models import METRICS_MAX, Instruction, Model, Piece
 from fedplane.schemas.resources import APP_ANNOTATION, FederatedLearning
 from fedplane.schemas.subjects import asked_piece, model_piece
 
@@ -42,6 +43,8 @@ SERVER_RETURNED = "the app's server has returned"
 
 TEXT_CHARACTERS_MAX = 8_000
 """Of what is said of a failure: a long traceback fits."""
+
+NOTHING: Mapping[str, Piece] = MappingProxyType({})
 
 TRAINING = "train"
 """What an instruction's kind begins with that asks for training: only its replies can be folded."""
@@ -167,8 +170,9 @@ class Driving:
         driven = self._driven(run)
         number, attempt = len(driven.rounds), fresh_attempt()
         numbers = sorted({ask.numbers[place] for place in planned.fresh})
+        before = sent_before(driven)
         contents = [
-            await self._stored(run, number, ask.contents[of], partial(asked_piece, run, number, f"{attempt}-{index}"))
+            await self._stored(run, number, ask.contents[of], partial(asked_piece, run, number, f"{attempt}-{index}"), before)
             for index, of in enumerate(numbers)
         ]
         instructions = tuple(
@@ -188,8 +192,12 @@ class Driving:
                 await self._bus.bulk.purge(asked_piece(run, number, f"{attempt}-{index}", ">"))
         await self._until(run, lambda driven: len(driven.rounds) > number)
 
-    async def _stored(self, run: str, number: int, content: Content, place: Callable[[int | str], str]) -> Model:
-        layout, shards = await insist(partial(store, self._bus.bulk, content.update, place, content.ranges, self._cut.chunk_bytes))
+    async def _stored(
+        self, run: str, number: int, content: Content, place: Callable[[int | str], str], before: Mapping[str, Piece] = NOTHING
+    ) -> Model:
+        """The content as it is stored. What was sent `before`, by digest, is not stored twice."""
+        known = {shard: before[digest] for shard, digest in enumerate(content.digests) if digest in before}
+        layout, shards = await insist(partial(store, self._bus.bulk, content.update, place, content.ranges, self._cut.chunk_bytes, known))
         size = content.update.bytes
         return Model(run=run, round=number, bytes=size, layout=layout, shards=shards, digest=content.digest)
 

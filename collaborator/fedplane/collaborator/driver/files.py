@@ -13,9 +13,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedplane.collaborator.driver.replay import Answer, Wanted
-from fedplane.collaborator.transfers import Update, check_update, collect, digest_of, remove
+from fedplane.collaborator.transfers import Update, check_update, collect, digests_of, remove
 from fedplane.runtime.errors import AppFailed
 from fedplane.runtime.ports import Bulk
+from fedplane.schemas.digests import digest_of_digests
 from fedplane.schemas.facts import Contributed
 from fedplane.schemas.layout import cut
 from fedplane.schemas.models import INSTRUCTION_CHARACTERS_MAX, Model, Piece
@@ -52,10 +53,11 @@ class _Asked(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file that the server sends: what is known of it, how it is cut, and the digest that it has as a model."""
+    """A file that the server sends: what is known of it, how it is cut, the shards' digests, and the one that it has as a model."""
 
     update: Update
     ranges: tuple[tuple[int, int], ...]
+    digests: tuple[str, ...]
     digest: str
 
 
@@ -99,7 +101,8 @@ def left(directory: Path, shard_bytes: int, bytes_max: int) -> Content:
 def _content(path: Path, shard_bytes: int, bytes_max: int) -> Content:
     update = check_update(path, None, bytes_max)
     ranges = tuple(cut(update.bytes, shard_bytes))
-    return Content(update, ranges, digest_of(update, ranges))
+    layout, *shards = digests_of(update, ranges)
+    return Content(update, ranges, tuple(shards), digest_of_digests([layout, *shards]))
 
 
 def put_away(directory: Path) -> None:

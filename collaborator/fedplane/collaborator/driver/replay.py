@@ -33,10 +33,13 @@ from fedplane.schemas.facts import (
     Submitted,
     all_facts_of,
 )
-from fedplane.schemas.models import METRICS_MAX, Metrics
+from fedplane.schemas.models import METRICS_MAX, Metrics, Piece
 from fedplane.schemas.resources import APP_STRATEGY
 
-__all__ = ["ENDED_MAX", "Answer", "AskedRound", "Drive", "Driven", "Driver", "DriverState", "Plan", "Retire", "Wanted", "answers", "plan"]
+__all__ = [
+    "ENDED_MAX", "Answer", "AskedRound", "Drive", "Driven", "Driver", "DriverState", "Plan", "Retire", "Wanted", "answers", "plan",
+    "sent_before",
+]  # fmt: skip
 
 ENDED_MAX = 1_000
 """How many ended runs are remembered by name, so that what was stored for them is removed and a late fact does not revive them."""
@@ -219,6 +222,14 @@ def plan(driven: Driven, wanted: Sequence[Wanted], sent: Mapping[str, int]) -> P
         if digest != instruction.digest:
             differing.append(place)
     return Plan(found, tuple(fresh), tuple(differing))
+
+
+def sent_before(driven: Driven) -> dict[str, Piece]:
+    """The shards of what the last round sent, by digest: the aggregator keeps them until the next one is over.
+
+    A server that has a model evaluated has the same model trained next, with other words beside it.
+    """
+    return {shard.digest: shard for each in driven.rounds[-1:] for content in each.asked.contents for shard in content.shards}
 
 
 def _asked_of(driven: Driven, cluster: str) -> Iterator[tuple[int, str, str, str]]:

@@ -10,7 +10,6 @@ The files are told in the package's description. Who takes them, and how long th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
@@ -18,8 +17,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from . import tensors
-from .answers import Answer, Tensors
+from .answers import Answer, Tensors, forms
 from .records import Record, packed, unpacked
 
 __all__ = ["Asking", "Failure", "Question", "Reply", "Server"]
@@ -174,24 +175,29 @@ def _waves(questions: Sequence[Question]) -> list[list[int]]:
 def _distinct(contents: Sequence[list[Record]]) -> tuple[list[Packed], list[int]]:
     """Each content once, and which one every question has. A server that asks everyone the same may have written it once or for each."""
     by_identity: dict[int, int] = {}
-    by_digest: dict[bytes, int] = {}
     found: list[Packed] = []
     for content in contents:
         if id(content) not in by_identity:
             made = packed(content)
-            index = by_identity[id(content)] = by_digest.setdefault(_digest(made), len(found))
+            index = next((index for index, other in enumerate(found) if _are_equal(made, other)), len(found))
+            by_identity[id(content)] = index
             if index == len(found):
                 found.append(made)
     return found, [by_identity[id(content)] for content in contents]
 
 
-def _digest(made: Packed) -> bytes:
-    found, metadata = made
-    hashing = hashlib.sha256(json.dumps(metadata).encode())
-    for name, tensor in found.items():
-        hashing.update(json.dumps([name, tensor.dtype.str, tensor.shape]).encode())
-        hashing.update(tensor.tobytes())
-    return hashing.digest()
+def _are_equal(one: Packed, other: Packed) -> bool:
+    """To the bit. Contents that differ mostly do so in their first tensor, so nearly nothing of them is read."""
+    (tensors_of_one, told_of_one), (tensors_of_other, told_of_other) = one, other
+    return (
+        told_of_one == told_of_other
+        and forms(tensors_of_one) == forms(tensors_of_other)
+        and all(np.array_equal(_bits(tensor), _bits(tensors_of_other[name])) for name, tensor in tensors_of_one.items())
+    )
+
+
+def _bits(tensor: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
 
 
 def _read(directory: Path, questions: int) -> list[Any]:

@@ -15,7 +15,7 @@ from fedplane.schemas.models import Task
 from fedplane.schemas.resources import APP_STRATEGY, RoundPolicy, Server, Spec
 from fedplane.schemas.subjects import bulk_of_round
 
-__all__ = ["check", "is_answer_to", "is_asked", "is_whole", "left_by_round", "left_by_run", "opened", "unlike"]
+__all__ = ["check", "in_use", "is_answer_to", "is_asked", "is_whole", "left_by_round", "left_by_run", "opened", "unlike"]
 
 MINIMUM = 1
 """A round without any reply has failed, for people to see; the server is told so as well, and decides."""
@@ -87,9 +87,27 @@ def unlike(asked: Asked | None, before: Mapping[str, Contributed], answer: Contr
     return f"its layout is not that of {first.cluster}: replies that are folded have the same records, tensors, shapes and dtypes"
 
 
-def left_by_round(run: str, round_: int, failed: bool) -> tuple[str, ...]:
-    """The bulk data that nobody needs when a round is over: what was sent, and replies that nobody was given."""
-    return (bulk_of_round(run, round_),) if failed else (bulk_of_round(run, round_, "asked"),)
+def in_use(asked: Asked, stored: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of the rounds that store what was sent in which something of this one's contents is.
+
+    A driver may send again what the last round has sent, and does not store it twice.
+    """
+    subjects = [shard.subject for content in asked.contents for shard in (content.layout, *content.shards)]
+    return tuple(number for number in stored if any(subject.startswith(_sent_in(asked.run, number)[:-1]) for subject in subjects))
+
+
+def left_by_round(asked: Asked, stored: tuple[int, ...], failed: bool) -> tuple[str, ...]:
+    """The bulk data that nobody needs when a round is over: what was sent before it, and replies that nobody was given.
+
+    What it has sent itself stays as long as the next one lasts, which may send it again.
+    """
+    replies = [bulk_of_round(asked.run, asked.round, kind) for kind in ("update", "reply")] if failed else []
+    used = in_use(asked, stored)
+    return (*replies, *(_sent_in(asked.run, number) for number in stored if number not in used))
+
+
+def _sent_in(run: str, round_: int) -> str:
+    return bulk_of_round(run, round_, "asked")
 
 
 def left_by_run(run: str) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ class Run:
     `faulty` are the clusters whose contributions to the present training round could not be used.
     `refusals` counts, for each cluster, the rounds of the run in which its answer was refused for whatever reason.
     `outstanding` are the clusters that still work on a training round's question although it has ended, by name.
-    `asked` is what the app's own server asked last, if it decides.
+    `asked` is what the app's own server asked last, if it decides; `sent` are the rounds that store what it has sent.
     """
 
     submitted: Submitted
@@ -77,6 +77,7 @@ class Run:
     leftovers: tuple[str, ...] = ()
     round: Round | None = None
     asked: Asked | None = None
+    sent: tuple[int, ...] = ()
     given: Model | None = None
     model: Model | None = None
     superseded: tuple[Model, ...] = ()
@@ -251,11 +252,20 @@ def _evolved(run: Run, fact: RunFact, sequence: int) -> Run:
             remaining = tuple(model for model in run.superseded if model not in _useless(run))
             still = {cluster: run.outstanding[cluster] for cluster in fact.carried} if fact.task is Task.TRAIN else run.outstanding
             return replace(
-                run, round=rounds.opened(fact, run.asked), superseded=remaining, outstanding=still, leftovers=_left_by_round(run)
-            )
+                run, round=rounds.opened(fact, run.asked), sent=_sent(run, fact), superseded=remaining, outstanding=still,
+                leftovers=_left_by_round(run),
+            )  # fmt: skip
         case RoundFact() if run.round is not None:
             return _after_round(replace(run, round=rounds.evolve(run.round, fact)), was_ended=run.round.ended)
     return run
+
+
+def _sent(run: Run, fact: Opened) -> tuple[int, ...]:
+    """The rounds that store what the app's own server has sent, when this one is opened."""
+    if fact.task is not Task.REPLY:
+        return ()
+    last = run.round.asked if run.round else None
+    return (*(asking.in_use(last, run.sent) if last else ()), fact.round)
 
 
 def _is_answerable(run: Run, fact: Opened) -> bool:
@@ -345,8 +355,8 @@ def _left_by_round(run: Run) -> tuple[str, ...]:
     if run.round is None:
         return ()
     name, number = run.submitted.run, run.round.opened.round
-    if run.round.opened.task is Task.REPLY:
-        return asking.left_by_round(name, number, failed=run.round.phase is Phase.FAILED)
+    if run.round.asked is not None:
+        return asking.left_by_round(run.round.asked, run.sent, failed=run.round.phase is Phase.FAILED)
     if run.round.phase is Phase.FAILED:
         return (bulk_of_round(name, number),)
     updates = () if run.round.opened.task is Task.EVALUATE else (bulk_of_round(name, number, "update"),)
