@@ -25,8 +25,10 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from fedplane.runtime.errors import BusError, Corrupt
+from fedplane.runtime.metrics import LOG_LAG
 from fedplane.runtime.ports import Batch, Fence, Log, Recorded, Stated, Timers, Work
-from fedplane.runtime.telemetry import traceparent_of
+from fedplane.runtime.spans import traceparent_of
+from fedplane.runtime.telemetry import observed
 from fedplane.schemas.envelope import Unreadable
 from fedplane.schemas.facts import Fact
 
@@ -132,22 +134,36 @@ class Replica(Generic[S]):
         self._carried_out: set[Hashable] = set()
         self._effects: dict[asyncio.Task[None], Hashable] = {}
         self._turns: asyncio.Queue[Batch] = asyncio.Queue(TURNS_MAX)
+        self._unread = [0] * len(core.patterns)
+        self._unfolded = 0
         self._logger = structlog.get_logger(core=type(core).__name__)
 
     async def run(self) -> None:
         """Read, decide and act until cancelled."""
+        about = {"fedplane.core": type(self.core).__name__.lower()}
+        with observed(LOG_LAG, lambda: ((self.lag, about),)):
+            await self._run()
+
+    @property
+    def lag(self) -> int:
+        """How many facts are stored and not folded yet, as far as the server has said."""
+        return sum(self._unread) + self._unfolded
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            for patterns in self.core.patterns:
-                tasks.create_task(self._read(self.log.tail(patterns)))
+            for number, patterns in enumerate(self.core.patterns):
+                tasks.create_task(self._read(number, self.log.tail(patterns)))
             try:
                 await self._decide_for_ever()
             finally:
                 for effect in self._effects:
                     effect.cancel()
 
-    async def _read(self, batches: AsyncIterator[Batch]) -> None:
+    async def _read(self, number: int, batches: AsyncIterator[Batch]) -> None:
         live = False
         async for batch in batches:
+            self._unread[number] = batch.pending
+            self._unfolded += len(batch.records)
             live, was_live = live or batch.live, live
             await self._turns.put(Batch(batch.records, live and not was_live))
 
@@ -170,6 +186,7 @@ class Replica(Generic[S]):
     async def _absorb(self, batch: Batch) -> None:
         for record in batch.records:
             self.state = self.core.evolve(self.state, record)
+        self._unfolded -= len(batch.records)
         if batch.live:
             self._behind -= 1
         async with self.changed:

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 import uvloop
 
-from fedplane.runtime import telemetry
 from fedplane.runtime.errors import FedplaneError, Unavailable, Unreachable
+from fedplane.runtime.exporting import exporting
 from fedplane.runtime.health import Health, answering
 from fedplane.runtime.nats import Limits, NatsBus, open_bus
 from fedplane.runtime.settings import ServiceSettings
@@ -33,16 +33,16 @@ def serve(name: str, settings: ServiceSettings, body: Callable[[NatsBus], Awaita
     """Run `body` on the bus until somebody ends the process. `declares` is whether this service makes missing streams."""
     configure_logs(settings.log_level)
     structlog.contextvars.bind_contextvars(service=name, replica=settings.replica)
-    telemetry.start(name, settings.replica, settings.otel_exporter_otlp_endpoint)
     logger = structlog.get_logger()
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with (
+            exporting(name, settings.replica, settings),
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
             runner.run(_until_ended(name, settings, body, declares))
     except FedplaneError as error:
         logger.error("stopped", why=str(error))
         sys.exit(EXIT_UNREACHABLE if isinstance(error, Unreachable) else EXIT_FAILED)
-    finally:
-        telemetry.stop()
 
 
 async def _until_ended(name: str, settings: ServiceSettings, body: Callable[[NatsBus], Awaitable[None]], declares: bool) -> None:

@@ -1,184 +1,168 @@
-"""Traces: spans whose context travels with the facts, so that one round is one trace across processes and clusters.
+"""Traces and metrics, as the code that has something to tell sees them: a span around a block, a span that is over, a value.
 
-A run or a round has no process of its own: any replica may begin it and another may end it.
-So its root span has an identity that everybody can compute, and every fact carries that of its round or run as `traceparent`.
-Whoever ends a round or a run emits the root span itself, from its beginning on.
-Without an endpoint nothing is recorded and a span costs one function call; context is passed on all the same.
-Sources: W3C Trace Context; OpenTelemetry's messaging conventions for the names of attributes.
+Context travels with the facts, so one round is one trace across processes and clusters; `spans` says how, `metrics` what is measured.
+Without an endpoint nothing is recorded, and OpenTelemetry is not even loaded: telling costs a function call and a comparison.
+Context is passed on all the same.
+How it is sent is the business of `otlp`; `exporting` loads that when there is somewhere to send it.
 """
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from datetime import datetime
+from types import MappingProxyType, TracebackType
+from typing import Protocol
 
-from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, Status, StatusCode, TraceFlags
+from fedplane.runtime.metrics import Measurement, Metric
+from fedplane.runtime.spans import Attributes, Ended, SpanKind
 
-from fedplane.schemas.facts import Fact, RoundFact, RunFact
+__all__ = [
+    "NOTHING", "Look", "Open", "Recorder", "Spanned", "emit", "is_on", "observed", "record", "record_with", "span", "tell",
+]  # fmt: skip
 
-__all__ = ["Attributes", "Spanned", "emit", "round_traceparent", "run_traceparent", "traceparent_of", "span", "start", "stop"]
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
-Attributes = Mapping[str, str | int | float | bool]
-
-EXPORT_SECONDS = 1.0
-"""How long finished spans wait to be sent together: short, because whoever looks at a slow round looks now."""
-
-STOP_SECONDS = 3.0
-"""How long a stopping process tries to send its last spans."""
-
-_identity: ContextVar[tuple[int, int] | None] = ContextVar("identity", default=None)
-_provider: TracerProvider | None = None
+Look = Callable[[], Iterable[tuple[float, Mapping[str, str]]]]
+"""What is so now: values with their attributes. It is called from another thread, so it reads what is replaced as a whole."""
 
 
-class _Identities(RandomIdGenerator):
-    """Random ids, except for a span whose identity is fixed beforehand."""
+class Open(Protocol):
+    """A span that was begun, as its recorder has it."""
 
-    def generate_span_id(self) -> int:
-        fixed = _identity.get()
-        return fixed[1] if fixed else super().generate_span_id()
+    @property
+    def traceparent(self) -> str:
+        """Its own context."""
+        ...
 
-    def generate_trace_id(self) -> int:
-        fixed = _identity.get()
-        return fixed[0] if fixed else super().generate_trace_id()
+    def event(self, name: str, attributes: Attributes) -> None:
+        """Something happened within it."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """This is why it did not succeed."""
+        ...
+
+    def end(self) -> None:
+        """It is over."""
+        ...
+
+
+class Recorder(Protocol):
+    """Where everything goes while there is an endpoint."""
+
+    def begin(
+        self, name: str, parent: str | None, attributes: Attributes | None, links: Sequence[str | None], kind: SpanKind
+    ) -> Open | None:
+        """A span that begins now, and is what code that is called from here belongs to; None if no traces are sent."""
+        ...
+
+    def emit(self, ended: Ended) -> None:
+        """A span that is over."""
+        ...
+
+    def measure(self, metric: Metric, value: float, attributes: Mapping[str, str], traceparent: str | None) -> None:
+        """A value of a counter or histogram."""
+        ...
+
+    def look(self, metric: Metric, look: Look) -> Callable[[], None]:
+        """Ask for a gauge's values again and again, until what is returned is called."""
+        ...
+
+    def stop(self) -> None:
+        """Send what is left, and no more."""
+        ...
+
+
+_recorder: Recorder | None = None
 
 
 class Spanned:
-    """A running span, as the code inside it sees it."""
+    """A span around a block, as the code inside it sees it. An exception that leaves the block marks it as failed, with the reason."""
 
-    def __init__(self, span: Span | None, parent: str | None) -> None:
-        self._span = span
+    __slots__ = ("_begun", "_open", "_parent")
+
+    def __init__(self, opened: Open | None, parent: str | None) -> None:
+        self._open = opened
         self._parent = parent
+        self._begun = time.perf_counter()
 
     @property
     def traceparent(self) -> str | None:
         """The context to send along: this span's, or the parent's if nothing is recorded."""
-        return _written(self._span.get_span_context()) if self._span else self._parent
+        return self._open.traceparent if self._open else self._parent
 
-    def event(self, name: str, attributes: Attributes | None = None) -> None:
+    @property
+    def seconds(self) -> float:
+        """How long it has lasted so far."""
+        return time.perf_counter() - self._begun
+
+    def event(self, name: str, attributes: Attributes = NOTHING) -> None:
         """Something happened within the span."""
-        if self._span:
-            self._span.add_event(name, attributes)
+        if self._open:
+            self._open.event(name, attributes)
 
-    def fail(self, message: str) -> None:
-        """What the span stands for did not succeed."""
-        if self._span:
-            self._span.set_status(Status(StatusCode.ERROR, message))
+    def __enter__(self) -> "Spanned":
+        return self
 
-
-def start(service: str, replica: str, endpoint: str | None) -> None:
-    """Record spans from now on and send them to an OTLP/HTTP endpoint (its base URL); do nothing if there is none."""
-    global _provider  # noqa: PLW0603 -- one process, one telemetry
-    if not endpoint:
-        return
-    resource = Resource.create({"service.namespace": "fedplane", "service.name": service, "service.instance.id": replica})
-    _provider = TracerProvider(resource=resource, id_generator=_Identities(), shutdown_on_exit=False)
-    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=STOP_SECONDS)
-    _provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=EXPORT_SECONDS * 1000))
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._open:
+            if error is not None:
+                self._open.fail(error)
+            self._open.end()
 
 
-def stop() -> None:
-    """Send what is left."""
-    if _provider is not None:
-        _provider.force_flush(int(STOP_SECONDS * 1000))
-        _provider.shutdown()
+def record_with(recorder: Recorder | None) -> None:
+    """Have everything recorded there from now on; None: nowhere."""
+    global _recorder  # noqa: PLW0603 -- one process, one telemetry
+    _recorder = recorder
 
 
-@contextmanager
+def is_on() -> bool:
+    """Whether anything is recorded: for those who would have to compute what they tell."""
+    return _recorder is not None
+
+
 def span(
-    name: str, *, parent: str | None = None, attributes: Attributes | None = None, links: Sequence[str | None] = ()
-) -> Iterator[Spanned]:
-    """A span around a block. An exception that leaves the block marks it as failed."""
-    if _provider is None:
-        yield Spanned(None, parent)
-        return
-    with _provider.get_tracer("fedplane").start_as_current_span(
-        name, _context(parent), attributes=attributes, links=_links(links), record_exception=True, set_status_on_exception=True
-    ) as recorded:
-        yield Spanned(recorded, parent)
-
-
-def emit(
     name: str,
-    begin: datetime,
-    end: datetime,
     *,
-    identity: str | None = None,
     parent: str | None = None,
     attributes: Attributes | None = None,
     links: Sequence[str | None] = (),
-    failure: str | None = None,
-) -> None:
-    """Record a span that is over. `identity` is the one under which others have already named it as their parent."""
-    if _provider is None:
+    kind: SpanKind = SpanKind.INTERNAL,
+) -> Spanned:
+    """A span around a `with` block."""
+    if _recorder is None:
+        return Spanned(None, parent)
+    return Spanned(_recorder.begin(name, parent, attributes, links, kind), parent)
+
+
+def emit(ended: Iterable[Ended]) -> None:
+    """Record spans that are over."""
+    if _recorder is not None:
+        for each in ended:
+            _recorder.emit(each)
+
+
+def tell(metric: Metric, value: float = 1, attributes: Mapping[str, str] = NOTHING, traceparent: str | None = None) -> None:
+    """Record one value. Its exemplar leads to the given context, or to the span around the call."""
+    if _recorder is not None:
+        _recorder.measure(metric, value, attributes, traceparent)
+
+
+def record(measurements: Iterable[Measurement]) -> None:
+    """Record values that somebody has computed."""
+    if _recorder is not None:
+        for each in measurements:
+            _recorder.measure(each.metric, each.value, each.attributes, each.traceparent)
+
+
+@contextmanager
+def observed(metric: Metric, look: Look) -> Iterator[None]:
+    """Tell a gauge's values as long as the block lasts."""
+    if _recorder is None:
+        yield
         return
-    fixed = _read(identity)
-    token = _identity.set((fixed.trace_id, fixed.span_id) if fixed else None)
+    forget = _recorder.look(metric, look)
     try:
-        done = _provider.get_tracer("fedplane").start_span(
-            name, _context(parent) or Context(), attributes=attributes, links=_links(links), start_time=_nanoseconds(begin)
-        )
+        yield
     finally:
-        _identity.reset(token)
-    if failure:
-        done.set_status(Status(StatusCode.ERROR, failure))
-    done.end(_nanoseconds(end))
-
-
-def run_traceparent(run: str) -> str:
-    """The identity of a run's root span, the same wherever it is computed."""
-    return _fixed(run)
-
-
-def round_traceparent(run: str, round_: int) -> str:
-    """The identity of a round's root span, the same wherever it is computed."""
-    return _fixed(f"{run}/{round_}")
-
-
-def traceparent_of(fact: Fact) -> str | None:
-    """The context in which a fact is stated if there is no closer one: its round's, or its run's."""
-    match fact:
-        case RoundFact():
-            return round_traceparent(fact.run, fact.round)
-        case RunFact():
-            return run_traceparent(fact.run)
-    return None
-
-
-def _fixed(what: str) -> str:
-    digest = hashlib.sha256(what.encode()).digest()
-    return f"00-{digest[:16].hex()}-{digest[16:24].hex()}-01"
-
-
-def _context(parent: str | None) -> Context | None:
-    context = _read(parent)
-    return trace.set_span_in_context(NonRecordingSpan(context)) if context else None
-
-
-def _links(parents: Sequence[str | None]) -> list[Link]:
-    return [Link(context) for parent in parents if (context := _read(parent))]
-
-
-def _read(traceparent: str | None) -> SpanContext | None:
-    parts = (traceparent or "").split("-")
-    if len(parts) != 4 or len(parts[1]) != 32 or len(parts[2]) != 16:
-        return None
-    try:
-        return SpanContext(int(parts[1], 16), int(parts[2], 16), is_remote=True, trace_flags=TraceFlags(int(parts[3], 16)))
-    except ValueError:
-        return None  # somebody else's header: tracing never fails a run
-
-
-def _written(context: SpanContext) -> str:
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-
-
-def _nanoseconds(at: datetime) -> int:
-    return int(at.timestamp() * 1e9)
+        forget()

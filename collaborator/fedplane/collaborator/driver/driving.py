@@ -28,7 +28,8 @@ from fedplane.collaborator.transfers import fresh_attempt, insist, remove, store
 from fedplane.runtime.errors import AppFailed, BadInput, BusError, FedplaneError
 from fedplane.runtime.ports import Bus, Fence
 from fedplane.runtime.replica import Replica
-from fedplane.runtime.telemetry import round_traceparent, run_traceparent, span
+from fedplane.runtime.spans import Attributes, round_traceparent, run_traceparent
+from fedplane.runtime.telemetry import span
 from fedplane.schemas.bundles import Bundle
 from fedplane.schemas.envelope import Unreadable
 from fedplane.schemas.facts import Asked, Completed, Fact, Failed, run_level_facts_of
@@ -155,14 +156,18 @@ class Driving:
         ask = await asyncio.to_thread(read_ask, here, self._driven(run).participants, cut.shard_bytes, cut.content_bytes_max)
         while (planned := plan(self._driven(run), ask.wanted, sent)).fresh:
             await self._until(run, lambda driven: driven.is_idle)
-            await self._ask(run, ask, planned)
+            following = len(self._driven(run).rounds)
+            with span("ask clusters", parent=round_traceparent(run, following), attributes=_about(run, following, len(planned.fresh))):
+                await self._ask(run, ask, planned)
         if planned.differing:
             self._logger.warning(
                 "what the server sends is not what it sent before; the log's replies are taken all the same",
                 rounds=sorted({planned.rounds[place] for place in planned.differing}),
             )
         await self._until(run, lambda driven: all(driven.rounds[of].result for of in planned.rounds.values()))
-        await write_answers(self._bus.bulk, here, answers(self._driven(run), ask.wanted, planned.rounds))
+        last = max(planned.rounds.values(), default=0)
+        with span("answer server", parent=round_traceparent(run, last), attributes=_about(run, last, len(ask.wanted))):
+            await write_answers(self._bus.bulk, here, answers(self._driven(run), ask.wanted, planned.rounds))
         sent.update(instruction.cluster for instruction in ask.wanted)
 
     async def _ask(self, run: str, ask: Ask, planned: Plan) -> None:
@@ -227,6 +232,10 @@ class Driving:
             raise BadInput(f"neither the run nor this driver says where the app is; set FEDPLANE_APP, or the annotation {APP_ANNOTATION}")
         bundle = Bundle.meant_by(named)
         return Path(named) if bundle is None else unpacked(bundle, self._workdir / run / "bundle")
+
+
+def _about(run: str, round_: int, clusters: int) -> Attributes:
+    return {"fedplane.run": run, "fedplane.round": round_, "fedplane.clusters": clusters}
 
 
 def _failure(run: str, failure: FedplaneError | OSError, now: datetime) -> Failed:

@@ -19,8 +19,10 @@ import structlog
 from nats.aio.client import Client
 
 from fedplane.runtime.errors import Corrupt, Unreachable
-from fedplane.runtime.nats.connection import BULK_PENDING_BYTES, Patience, close, connect, door
+from fedplane.runtime.metrics import BULK_IO
+from fedplane.runtime.nats.connection import BULK_PENDING_BYTES, Credentials, Patience, close, connect, door
 from fedplane.runtime.nats.streams import BULK
+from fedplane.runtime.telemetry import tell
 from fedplane.schemas.digests import Hashing
 from fedplane.schemas.models import Piece
 
@@ -48,6 +50,8 @@ CHUNK_ATTEMPTS_MAX = 6
 PURGE_SECONDS = 60.0
 """How long a purge may take. The server looks at every message that it removes: 4 GB took it more than five seconds (measured)."""
 
+SENT, RECEIVED = {"network.io.direction": "transmit"}, {"network.io.direction": "receive"}
+
 LOST_SECONDS = 0.25
 """How often to look whether the connection was made anew."""
 
@@ -62,9 +66,10 @@ REFUSALS_MAX = 120
 class NatsBulk:
     """See `Bulk`. Connects when it is first used."""
 
-    def __init__(self, url: str, name: str, patience: Patience) -> None:
+    def __init__(self, url: str, name: str, patience: Patience, credentials: Credentials | None = None) -> None:
         patience = replace(patience, silence_seconds=max(patience.silence_seconds, CHUNK_SECONDS))  # signs of life wait behind chunks
         self._where = (url, f"{name} bulk", BULK_PENDING_BYTES, patience)
+        self._credentials = credentials
         self._connection: Client | None = None
         self._connecting = asyncio.Lock()
         self._senders = WRITE_WINDOW_CHUNKS
@@ -126,7 +131,7 @@ class NatsBulk:
         async with self._connecting:
             if self._connection is None or self._connection.is_closed:
                 _keep_freed_chunks()
-                self._connection = await connect(*self._where)
+                self._connection = await connect(*self._where, credentials=self._credentials)
             return self._connection
 
 
@@ -194,6 +199,7 @@ async def _put(connection: Client, subject: str, chunk: memoryview) -> None:
     with door(f"store {subject}"):
         try:
             await _insist(connection, lambda: jetstream.publish(subject, payload, CHUNK_SECONDS))
+            tell(BULK_IO, len(chunk), SENT)
         except nats.js.errors.APIError as error:
             if error.err_code == TOO_MUCH_WAITS:
                 raise _Refused("the server has too much waiting to be stored") from error
@@ -212,6 +218,7 @@ async def _get(connection: Client, piece: Piece, index: int) -> memoryview:
     data = message.data or b""
     if len(data) != end - begin:
         raise Corrupt(f"{subject} has {len(data)} bytes instead of {end - begin}")
+    tell(BULK_IO, len(data), RECEIVED)
     return memoryview(data)
 
 

@@ -18,11 +18,13 @@ from fedplane.runtime.headroom import check_room
 from fedplane.runtime.nats.connection import NO_ROOM, door
 from fedplane.runtime.nats.pull import pull
 from fedplane.runtime.nats.streams import LOG, STATED, stream_of
-from fedplane.runtime.ports import Batch, Fence, Recorded, Stated, Usage
+from fedplane.runtime.ports import Batch, Begin, Fence, Recorded, Stated, Usage
+from fedplane.runtime.stating import stating, tell_refused, tell_stated
+from fedplane.runtime.telemetry import is_on
 from fedplane.schemas import envelope
 from fedplane.schemas.facts import Fact, Submitted
 
-__all__ = ["NatsLog"]
+__all__ = ["NatsLog", "recorded"]
 
 ACKNOWLEDGED_SECONDS = 3.0
 """How long to wait for the server's word on one fact before asking the register."""
@@ -57,10 +59,19 @@ class NatsLog:
     async def state(self, fact: Fact, *, fence: Fence | None = None, traceparent: str | None = None) -> Stated:
         """See `Log.state`."""
         wire = envelope.write(fact, self.source, traceparent)
+        with stating(fact, wire.id, traceparent) as sent:
+            stated, is_first = await self._state(fact, wire, fence, traceparent)
+            tell_refused(sent, stated)
+        if is_first and is_on():
+            await tell_stated(fact, traceparent, self.read)
+        return stated
+
+    async def _state(self, fact: Fact, wire: envelope.Wire, fence: Fence | None, traceparent: str | None) -> tuple[Stated, bool]:
+        """What became of it, and whether it is certain that nobody, not even we, had stated it before."""
         if isinstance(fact, Submitted):
             held = await self.read(wire.subject)
             if held is not None:
-                return Stated(held, held.id == wire.id)
+                return Stated(held, held.id == wire.id), False
             check_room(fact, await self.usage())
         headers = dict(wire.headers)
         if fence is not None:
@@ -72,7 +83,8 @@ class NatsLog:
             with door(f"state {wire.subject}"):
                 try:
                     stated = await self._jetstream.publish(STATED + wire.subject, wire.body, ACKNOWLEDGED_SECONDS, headers=dict(headers))
-                    return Stated(Recorded(fact, stated.seq, wire.id, traceparent, self.source), True)
+                    is_first = lost > 0 or not stated.duplicate
+                    return Stated(Recorded(fact, stated.seq, wire.id, traceparent, self.source), True), is_first
                 except nats.js.errors.APIError as error:
                     failure = error
                     if error.err_code == IN_FLIGHT:
@@ -85,7 +97,8 @@ class NatsLog:
                 except (nats.errors.Error, nats.js.errors.Error, OSError) as error:
                     failure = error
                     lost += 1
-        return await self._settle(wire, failure)
+        settled = await self._settle(wire, failure)
+        return settled, settled.mine and lost > 0  # it was stored, and only the server's word was lost
 
     async def _settle(self, wire: envelope.Wire, failure: Exception | None) -> Stated:
         held = await self.read(wire.subject)
@@ -97,13 +110,17 @@ class NatsLog:
             return Stated(None, False)
         raise Unreachable(f"could not state {wire.subject}: no answer after {ATTEMPTS_MAX} attempts") from failure
 
-    async def tail(self, patterns: Sequence[str], after: int = 0) -> AsyncIterator[Batch]:
+    async def tail(self, patterns: Sequence[str], after: Begin | None = 0) -> AsyncIterator[Batch]:
         """See `Log.tail`."""
         stream = stream_of(patterns[0])
+        if after is None:
+            with door("ask for the end of the log"):
+                after = int((await self._jetstream.stream_info(stream)).state.last_seq)
         async for pulled in pull(self._connection, stream, [STATED + pattern for pattern in patterns], after):
-            records = tuple(record for message in pulled.messages if (record := self._recorded(message)))
+            records = tuple(record for message in pulled.messages if (record := recorded(message)))
             last = pulled.messages[-1].metadata.sequence.stream if pulled.messages else 0
-            yield Batch(records, live=pulled.pending == 0, sequence=last, skipped=len(pulled.messages) - len(records))
+            skipped = len(pulled.messages) - len(records)
+            yield Batch(records, live=pulled.pending == 0, sequence=last, skipped=skipped, pending=pulled.pending)
 
     async def read(self, subject: str) -> Recorded | None:
         """See `Log.read`."""
@@ -131,14 +148,16 @@ class NatsLog:
         limit = info.config.max_bytes or 0
         return Usage(info.state.bytes, limit if limit > 0 else None)
 
-    def _recorded(self, message: Msg) -> Recorded | None:
-        headers = message.headers or {}
-        try:
-            fact = envelope.read(message.subject.removeprefix(STATED), headers, message.data)
-        except envelope.Unreadable as error:
-            self._logger.warning("skipped a fact that cannot be read", why=str(error))
-            return None
-        return _with_headers(fact, message.metadata.sequence.stream, headers, message.data)
+
+def recorded(message: Msg) -> Recorded | None:
+    """The fact in a message of the log; None, and a warning, if it has none that can be read."""
+    headers = message.headers or {}
+    try:
+        fact = envelope.read(message.subject.removeprefix(STATED), headers, message.data)
+    except envelope.Unreadable as error:
+        structlog.get_logger().warning("skipped a fact that cannot be read", why=str(error))
+        return None
+    return _with_headers(fact, message.metadata.sequence.stream, headers, message.data)
 
 
 def _with_headers(fact: Fact, sequence: int, headers: dict[str, str], body: bytes) -> Recorded:

@@ -15,7 +15,7 @@ from fedplane.runtime.errors import BusError
 from fedplane.runtime.nats.connection import door
 from fedplane.runtime.nats.log import REFUSED
 from fedplane.runtime.nats.streams import FOLDS_CONSUMER, WORK
-from fedplane.runtime.ports import Lease
+from fedplane.runtime.ports import Backlog, Lease
 from fedplane.schemas.envelope import TRACEPARENT
 
 __all__ = ["NatsWork"]
@@ -83,6 +83,12 @@ class NatsWork:
             alive.cancel()
             if not lease.finished:
                 await _give_back(lease)
+
+    async def backlog(self) -> Backlog:
+        """See `Work.backlog`."""
+        with door("ask for the queue's length"):
+            consumer = await self._jetstream.consumer_info(WORK, FOLDS_CONSUMER)
+        return Backlog(consumer.num_pending or 0, consumer.num_ack_pending or 0)
 
     async def _is_up(self, subject: str) -> bool:
         """Whether the task is there. The server refuses a second one with the same code as anything when the stream is full."""

@@ -5,7 +5,7 @@ import asyncio
 from fedplane.aggregator.runs import Cut, Runs, RunsState
 from fedplane.aggregator.settings import AggregatorSettings
 from fedplane.aggregator.team import Team, threads_here
-from fedplane.aggregator.tracing import emit_ended
+from fedplane.aggregator.telling import tell_backlog, tell_ended
 from fedplane.aggregator.working import Working
 from fedplane.runtime.ports import Bus
 from fedplane.runtime.replica import Replica
@@ -23,12 +23,13 @@ async def aggregate(bus: Bus, settings: AggregatorSettings) -> None:
         timers=bus.timers,
         work=bus.work,
         perform=lambda effect: working.discard(effect),  # noqa: PLW0108 -- working is made below, of the replica
-        stated=lambda outcome: emit_ended(replica, outcome),
+        stated=lambda outcome: tell_ended(replica, outcome),
     )
     working = Working(bus, replica, Team(settings.fold_threads or threads_here()))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(replica.run())
         tasks.create_task(bus.timers.keep())
+        tasks.create_task(tell_backlog(bus.work))
         for _ in range(settings.folds_at_once):
             tasks.create_task(working.work())
 

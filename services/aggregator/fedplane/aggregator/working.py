@@ -18,14 +18,16 @@ from fedplane.aggregator.folding import Unusable, fold, measure
 from fedplane.aggregator.rounds import Phase, Round
 from fedplane.aggregator.runs import Discard, Run, RunsState
 from fedplane.aggregator.team import Team
-from fedplane.aggregator.tracing import emit_ended
+from fedplane.aggregator.telling import tell_ended
 from fedplane.runtime.errors import BusError
+from fedplane.runtime.metrics import FOLD_DURATION
 from fedplane.runtime.ports import Bus, Fence, Lease
 from fedplane.runtime.replica import Offer, Replica
-from fedplane.runtime.telemetry import Attributes, round_traceparent, span
+from fedplane.runtime.spans import Attributes, SpanKind, messaging, round_traceparent
+from fedplane.runtime.telemetry import span, tell
 from fedplane.schemas.facts import Aggregated, Folded, RoundFailed
 from fedplane.schemas.models import Piece
-from fedplane.schemas.subjects import chunks_of, parse_work_on, work_on
+from fedplane.schemas.subjects import WORK_TEMPLATE, chunks_of, parse_work_on, work_on
 
 __all__ = ["Working"]
 
@@ -117,18 +119,24 @@ class Working:
             "fedplane.round": number,
             "fedplane.shard": shard,
             "fedplane.members": len(state.members),
+            **messaging("process", "process", work_on(what, name, number, shard), WORK_TEMPLATE),
         }
-        with span(f"{what} shard {shard}", parent=round_traceparent(name, number), attributes=attributes) as spanned:
+        root = round_traceparent(name, number)
+        with span(f"{what} shard", parent=root, attributes=attributes, kind=SpanKind.CONSUMER) as spanned:
             now = self._replica.clock()
             if what == "measure":
                 measured = await measure(self._bus.bulk, self._team, run, state, shard, now)
-                await self._bus.log.state(measured, traceparent=spanned.traceparent)
+                seconds = spanned.seconds
+                stated = await self._bus.log.state(measured, traceparent=spanned.traceparent)
             else:
                 folded = await fold(self._bus.bulk, self._team, run, state, shard, now)
+                seconds = spanned.seconds
                 fence = Fence(RoundFailed.pattern(run=name, round=number))
                 stated = await self._bus.log.state(folded, fence=fence, traceparent=spanned.traceparent)
                 if not stated.mine or self._was_ended_in(name, number):
                     await self.discard(Discard(tuple(chunks_of(piece.subject) for piece in _pieces(folded))))
+            if stated.mine:
+                tell(FOLD_DURATION, seconds, {"fedplane.work": what}, spanned.traceparent)
 
     def _was_ended_in(self, name: str, number: int) -> bool:
         """Whether the run was ended in that round: then whatever was stored since is in nobody's model, and was not yet discarded."""
@@ -161,7 +169,7 @@ class Working:
         fact = RoundFailed(run=asked.run, round=asked.round, at=self._replica.clock(), reason="unfoldable", message=message, faulty=faulty)
         fence = Fence(Aggregated.pattern(run=asked.run, round=asked.round))
         outcome = await self._bus.log.state(fact, fence=fence, traceparent=round_traceparent(asked.run, asked.round))
-        emit_ended(self._replica, outcome)
+        tell_ended(self._replica, outcome)
 
 
 def _pieces(folded: Folded) -> Iterator[Piece]:

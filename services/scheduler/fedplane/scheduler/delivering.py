@@ -16,6 +16,8 @@ from fedplane.runtime.kinds import MANIFEST_WORK
 from fedplane.runtime.objects import Change, ChangeType, Object, Objects, key_of
 from fedplane.runtime.ports import Log
 from fedplane.runtime.replica import Replica
+from fedplane.runtime.spans import SpanKind, run_traceparent
+from fedplane.runtime.telemetry import span
 from fedplane.scheduler.attempts import Tried, note
 from fedplane.scheduler.informer import Informer, Knowledge
 from fedplane.scheduler.pods import Outfit
@@ -108,7 +110,9 @@ class Delivering:
     async def _send(self, effect: Send) -> None:
         body = work(effect.run, effect.resource, effect.chosen, self._outfit.by(effect.listener))
         if await self._goes_on(effect.run, effect.chosen.cluster):
-            await self._objects.apply(MANIFEST_WORK, body, MANAGER)
+            about = {"fedplane.run": effect.run, "fedplane.cluster": effect.chosen.cluster, "k8s.namespace.name": effect.chosen.cluster}
+            with span("send work", parent=run_traceparent(effect.run), attributes=about, kind=SpanKind.CLIENT):
+                await self._objects.apply(MANIFEST_WORK, body, MANAGER)
             self._logger.info("work sent", run=effect.run, cluster=effect.chosen.cluster)
 
     async def _remove(self, effect: Remove) -> None:

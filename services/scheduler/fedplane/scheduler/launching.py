@@ -16,6 +16,8 @@ from fedplane.runtime.kinds import JOB
 from fedplane.runtime.objects import Change, ChangeType, Objects
 from fedplane.runtime.ports import Log
 from fedplane.runtime.replica import Replica
+from fedplane.runtime.spans import SpanKind, run_traceparent
+from fedplane.runtime.telemetry import span
 from fedplane.scheduler.attempts import Tried, note
 from fedplane.scheduler.delivering import AT_ONCE_MAX, is_live
 from fedplane.scheduler.drivers import DRIVER_LABELS, driver_job
@@ -83,8 +85,10 @@ class _Launching:
         if not await is_live(self._log, effect.run):
             return
         metadata = body["metadata"]
+        about = {"fedplane.run": effect.run, "k8s.job.name": metadata["name"], "k8s.namespace.name": metadata["namespace"]}
         try:
-            await self._objects.create(JOB, body)
+            with span("launch driver", parent=run_traceparent(effect.run), attributes=about, kind=SpanKind.CLIENT):
+                await self._objects.create(JOB, body)
         except Conflict as error:
             found = await self._objects.get(JOB, metadata["name"], metadata["namespace"])
             if found is not None and found["metadata"].get("labels", {}).get(RUN_LABEL) != effect.run:

@@ -8,11 +8,9 @@ import asyncio
 from fedplane.runtime.hub import open_hub
 from fedplane.runtime.kinds import MANAGED_CLUSTER
 from fedplane.runtime.nats import NatsBus
-from fedplane.runtime.ports import Stated
 from fedplane.runtime.replica import Replica
 from fedplane.runtime.service import serve
 from fedplane.runtime.settings import read
-from fedplane.runtime.telemetry import Attributes, emit, run_traceparent
 from fedplane.scheduler.delivering import deliver
 from fedplane.scheduler.depositing import deposit
 from fedplane.scheduler.driving import Driving
@@ -22,14 +20,14 @@ from fedplane.scheduler.intake import Intake
 from fedplane.scheduler.launching import launch
 from fedplane.scheduler.listening import Listening
 from fedplane.scheduler.pods import Outfit
-from fedplane.scheduler.runs import Runs, Scheduler
+from fedplane.scheduler.runs import Scheduler
 from fedplane.scheduler.sending import Sending
 from fedplane.scheduler.settings import Settings
 from fedplane.scheduler.standing import Patience
 from fedplane.scheduler.storage import Keeper
 from fedplane.scheduler.storing import Storing
 from fedplane.scheduler.tending import tend
-from fedplane.schemas.facts import Scheduled
+from fedplane.scheduler.tracing import tell_scheduled
 
 __all__ = ["main"]
 
@@ -44,34 +42,21 @@ def main() -> None:
         intake.hub.works = sending.hub.works
         async with open_hub(settings) as hub, asyncio.TaskGroup() as tasks:
             core = Scheduler(settings.tick_seconds, None if hub is None else intake.hub.overview)
-            replica = Replica(core, bus.log, stated=lambda outcome: _emit_scheduled(replica, outcome))
+            replica = Replica(core, bus.log, stated=lambda outcome: tell_scheduled(replica, outcome))
             tasks.create_task(replica.run())
             if hub is not None:
                 clusters = Informer(hub, MANAGED_CLUSTER)
                 tasks.create_task(clusters.run())
                 tasks.create_task(tend(bus.log, hub, clusters, intake))
-                outfit = Outfit(settings.collaborator_image, settings.outside_url)
+                outfit = Outfit(settings.collaborator_image, settings.outside_url, settings.handed_on(settings.outside_otlp_endpoint))
                 tasks.create_task(deliver(bus.log, hub, clusters, outfit, sending))
                 keeper = Keeper(settings.cli_image, settings.inside_url, settings.storage_group)
                 tasks.create_task(deposit(bus.log, hub, keeper, Storing()))
-                drivers = Outfit(settings.collaborator_image, settings.inside_url)
+                drivers = Outfit(settings.collaborator_image, settings.inside_url, settings.handed_on(settings.inside_otlp_endpoint))
                 tasks.create_task(launch(bus.log, hub, drivers, Driving(patience)))
                 tasks.create_task(expose(bus.log, hub, Listening(settings.listen_namespace)))
 
     serve("scheduler", settings, schedule)
-
-
-def _emit_scheduled(replica: Replica[Runs], outcome: Stated) -> None:
-    """Emit the span of a run's placement, if it was this replica that placed it."""
-    fact = outcome.record.fact if outcome.record and outcome.mine else None
-    if isinstance(fact, Scheduled) and fact.run in replica.state.unplaced:
-        attributes: Attributes = {
-            "fedplane.run": fact.run,
-            "fedplane.chosen": len(fact.participants),
-            "fedplane.refused": len(fact.refused),
-        }
-        begin = replica.state.unplaced[fact.run].submitted_at
-        emit("schedule", begin, fact.at, parent=run_traceparent(fact.run), attributes=attributes)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ How the pod becomes a work is told in `works`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedplane.runtime.errors import BadInput
@@ -76,10 +76,12 @@ class Outfit:
     """What every such pod is given, whatever its run and cluster.
 
     `image` is the collaborator's, `bus_url` the bus as the pod sees it where a run has no listener of its own.
+    `telemetry` are the variables by which it is told where its traces and metrics go, if they go anywhere.
     """
 
     image: str
     bus_url: str
+    telemetry: Mapping[str, str] = field(default_factory=dict)
 
     def by(self, listener: Exposure | None) -> "Outfit":
         """The same for clusters that reach the bus by a listener. Whether they speak TLS is as it is elsewhere, if nothing else will do."""
@@ -197,6 +199,7 @@ def _told(run: str, outfit: Outfit, **besides: str) -> list[Part]:
         "FEDPLANE_NATS_URL": outfit.bus_url,
         "FEDPLANE_APP_SOCKET": SOCKET,
         "FEDPLANE_WORKDIR": WORKDIR,
+        **outfit.telemetry,
     }
     environment: list[Part] = [{"name": name, "value": literal(value)} for name, value in told.items()]
     return [*environment, {"name": "FEDPLANE_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]

@@ -32,6 +32,12 @@ class Settings(HubSettings):
     no app's own server is run there.
     """
 
+    outside_otlp_endpoint: str = ""
+    """An OpenTelemetry collector as the clusters of a hub reach it. Without it they send no traces and no metrics."""
+
+    inside_otlp_endpoint: str = ""
+    """The same as any namespace of the hub reaches it, for the drivers of apps' own servers."""
+
     listen_namespace: str = Field(default="", max_length=63)
     """The hub's namespace that the bus is in. Without it no listener is made, and clusters of a run that asks for one decline."""
 

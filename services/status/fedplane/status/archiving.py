@@ -17,7 +17,7 @@ import structlog
 from fedplane.runtime.archive import Packer
 from fedplane.runtime.errors import BusError, BusFull, Corrupt, Unreachable
 from fedplane.runtime.ports import Bus, Fence, Viewed
-from fedplane.runtime.telemetry import run_traceparent
+from fedplane.runtime.spans import run_traceparent
 from fedplane.schemas.facts import Archived, all_facts_of
 from fedplane.schemas.models import Piece
 from fedplane.schemas.subjects import archive_piece, bulk_of_round, bulk_of_run, chunks_of
