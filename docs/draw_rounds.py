@@ -37,6 +37,7 @@ CLOSING = """
 - From `closed` on, who is a member is settled for ever.
   In **folding**, replicas fold the shards of the members' updates, each shard by itself.
   If the strategy judges whole updates, the shards are measured first, each by itself as well.
+  If it appends updates to the model, a shard is parts of what is there, and nothing is computed.
   An evaluation has nothing to fold, and its means are stated at once.
 - A round is **aggregated** when its result is stated.
   It is **failed** when there cannot be one: too few answers, an update that proved unusable, or a fold that the bus did not let happen.

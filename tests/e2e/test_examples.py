@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 pytestmark = pytest.mark.app
 
 FEDPLANE = str(Path(sys.executable).parent / "fedplane")
-TORCH, SKLEARN, LORA = "04-plain-pytorch", "05-scikit-learn", "06-lora"
+TORCH, SKLEARN, LORA, XGBOOST = "04-plain-pytorch", "05-scikit-learn", "06-lora", "07-xgboost"
 
 
 def told(*command: str | Path, cwd: Path) -> str:
@@ -31,7 +31,7 @@ def told(*command: str | Path, cwd: Path) -> str:
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the examples, their data dealt out, and a federation of three clusters, each with what one cluster of every example has."""
     directory = tmp_path_factory.mktemp("examples")
-    for name in (TORCH, SKLEARN, LORA):
+    for name in (TORCH, SKLEARN, LORA, XGBOOST):
         shutil.copytree(REPOSITORY / "examples" / name, directory / name, ignore=shutil.ignore_patterns("data", "base.pt", "__pycache__"))
     told(app_python(), "shards.py", "data", cwd=directory / TORCH)
     told(app_python(), "prepare.py", "data", cwd=directory / LORA)
@@ -80,6 +80,15 @@ def test_hospitals_learn_with_scikit_learn_which_tumours_are_benign(examples: Pa
     assert {name: (tensor.dtype.name, tensor.shape) for name, tensor in model.items()} == {
         "coef_": ("float64", (1, 30)), "intercept_": ("float64", (1,)),
     }  # fmt: skip
+
+
+def test_hospitals_grow_trees_by_which_tumours_are_benign_and_the_model_has_them_all(examples: Path) -> None:
+    accuracy, model = learnt("tumours-xgboost", XGBOOST, examples)
+
+    assert len(accuracy) == 5 and accuracy[-1] > 0.93, accuracy
+    grown = {f"{round_:06}/{hospital}/trees" for round_ in range(1, 6) for hospital in ("aachen", "bergen", "coimbra")}
+    assert model.keys() == {"trees"} | grown
+    assert {tensor.dtype.name for tensor in model.values()} == {"uint8"}
 
 
 def test_a_transformer_is_fine_tuned_by_a_tenth_of_its_numbers(examples: Path) -> None:

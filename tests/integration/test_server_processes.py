@@ -145,5 +145,5 @@ async def test_a_framework_without_servers_says_so(tmp_path: Path) -> None:
     with (at.files / "__init__.py").open("a") as table:
         table.write('FRAMEWORKS["fake"] = Framework("fake")\n')
 
-    with pytest.raises(AppFailed, match="apps of this framework have no server of their own that could be run here"):
+    with pytest.raises(AppFailed, match="only apps of flower have a server that can be run here; name a strategy other than app"):
         await within(it.drive(tmp_path, it.drive))

@@ -140,7 +140,7 @@ async def test_an_object_that_is_made_anew_under_its_name_is_another_run():
         ({"resources": {"requests": {"cpu": "lots"}}}, "'lots' is no Kubernetes quantity"),
         ({"config": {"note": "\ud800"}}, "the object cannot be written down"),
         ({"server": {"image": "x" * 1_000_000}}, "bytes, and what asks for a run may have"),
-        ({"framework": "tensorflow"}, "spec.framework is 'tensorflow'; known frameworks are flower, openfl, other, torch, sklearn"),
+        ({"framework": "tensorflow"}, "'tensorflow'; known frameworks are flower, openfl, other, torch, sklearn, xgboost"),
         (
             {"server": {"minAvailableClients": 3}, "client": {"placement": {"numberOfClusters": 2}}},
             "spec.client.placement.numberOfClusters is 2, fewer than spec.server.minAvailableClients, which is 3",

@@ -1,6 +1,6 @@
 """One small app per framework, all doing what `behave` in a run's configuration says, and a real runner that is asked by files.
 
-Every app makes a tensor `weight` of six zeros, or `coef_` of three, and others of the kinds that its framework has.
+Every app makes a tensor `weight` of six zeros, or `coef_` of three, and others of the kinds that its framework has; or no trees yet.
 Its training adds what chance gives, so that two processes agree only if chance is seeded.
 """
 
@@ -35,6 +35,8 @@ class Case:
     runner: Path = RUNNER
     settings: str = ""
     """What the names of the run's settings begin with."""
+    appends: bool = False
+    """Whether updates are appended to the model, so that an update has a layout of its own."""
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Asking:
     app: AppProcess
     home: Path
     settings: str = ""
+    appends: bool = False
     asked: int = 0
 
     def request(self, task: str, model: Path | None = None, *, training_round: int = 3, data: str = "/data", **said: Any) -> Path:
@@ -55,6 +58,8 @@ class Asking:
             "cluster": "berlin", "position": 1, "clusters": 3,
             "data": data, "configuration": {}, "run_configuration": {f"{self.settings}{name}": value for name, value in said.items()},
         }  # fmt: skip
+        if self.appends:
+            invitation["appends"] = True
         (directory / "invitation.json").write_text(json.dumps(invitation))
         if model:
             (directory / "model.safetensors").hardlink_to(model)
@@ -80,7 +85,7 @@ class Asking:
 async def asking(case: Case, home: Path) -> AsyncIterator[Asking]:
     held = started(case, home)
     try:
-        yield Asking(held, home, case.settings)
+        yield Asking(held, home, case.settings, case.appends)
     finally:
         await held.close()
 

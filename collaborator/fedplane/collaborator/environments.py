@@ -77,12 +77,15 @@ class Environments:
         self._making: dict[str, asyncio.Task[None]] = {}
 
     @asynccontextmanager
-    async def lent(self, directory: Path, framework: str, wanted: tuple[str, ...]) -> AsyncIterator[tuple[Path, int]]:
+    async def lent(
+        self, directory: Path, framework: str, wanted: tuple[str, ...], instead: tuple[str, ...] = ()
+    ) -> AsyncIterator[tuple[Path, int]]:
         """The Python of an environment for the app, and a descriptor: whoever inherits it keeps the environment from being removed.
 
+        `wanted` and `instead` are as for `recipe_of`.
         Raises BadInput if what the app asks for cannot be read, and AppFailed if no environment can be made of it.
         """
-        recipe = recipe_of(directory, framework, wanted, await self._identity())
+        recipe = recipe_of(directory, framework, wanted, await self._identity(), instead)
         for _ in range(LENDINGS_MAX):
             lock = self._borrowed(recipe.name)
             if lock is not None:

@@ -37,12 +37,12 @@ def starting(
     known = FRAMEWORKS.get(framework)
     needs_none = known is None or known.by_files  # any Python can say that it does not know a framework
     own = python or (plain_python() if needs_none else own_python(directory))
-    wanted = known.wanted if known else ()
+    wanted, instead = (known.wanted, known.instead) if known else ((), ())
 
     async def start(log: Path) -> Child:
         if own is not None:
             return await child_of(App(directory, framework, own, drives), workdir, environment)(log)
-        async with environments.lent(directory, framework, wanted) as (made, lock):
+        async with environments.lent(directory, framework, wanted, instead) as (made, lock):
             return await child_of(App(directory, framework, made, drives), workdir, environment, inherited=(lock,))(log)
 
     return start

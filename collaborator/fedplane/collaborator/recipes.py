@@ -62,8 +62,12 @@ class Recipe:
         return f"{self.framework}-{digest[:NAME_DIGITS]}"
 
 
-def recipe_of(directory: Path, framework: str, wanted: tuple[str, ...], python: Python) -> Recipe:
-    """The recipe for the app of the directory, whose framework needs what is `wanted`. Raises BadInput."""
+def recipe_of(directory: Path, framework: str, wanted: tuple[str, ...], python: Python, instead: tuple[str, ...] = ()) -> Recipe:
+    """The recipe for the app of the directory, whose framework needs what is `wanted`. Raises BadInput.
+
+    An app that asks for a distribution of one of the lines `instead` gets that line in place of the first that is wanted:
+    both together would be two forms of one library, and overwrite each other's files.
+    """
     if not directory.is_dir():
         raise BadInput(f"there is no app in {directory}; set FEDPLANE_APP to where this machine has it")
     project = _project(directory / "pyproject.toml")
@@ -77,6 +81,9 @@ def recipe_of(directory: Path, framework: str, wanted: tuple[str, ...], python: 
     dependencies = project.get("dependencies")
     file = directory / ("requirements.txt" if dependencies is None else "pyproject.toml")
     lines = tuple(_lines(file)) if dependencies is None else tuple(map(str, dependencies))
+    asked = {_name(line) for line in lines}
+    other = next((line for line in instead if _name(line) in asked), None)
+    wanted = wanted if other is None else (other, *wanted[1:])
     _insist_on_overlap(file, lines, wanted)
     return Recipe(framework, python, (*lines, *wanted))
 
@@ -136,7 +143,13 @@ def _range(line: str) -> tuple[str, list[re.Match[str]]] | None:
         return None
     clauses = [_CLAUSE.fullmatch(clause.strip()) for clause in found[2].split(",") if clause.strip()]
     known = [clause for clause in clauses if clause]
-    return (re.sub(r"[-_.]+", "-", found[1]).lower(), known) if len(known) == len(clauses) else None
+    return (_name(line), known) if len(known) == len(clauses) else None
+
+
+def _name(line: str) -> str:
+    """The package that the line begins with, as pip compares names; empty if it begins with something else."""
+    found = _REQUIREMENT.match(line.strip())
+    return re.sub(r"[-_.]+", "-", found[1]).lower() if found else ""
 
 
 def _fits(version: tuple[int, ...], needed: str) -> bool:

@@ -18,8 +18,10 @@ from fedplane.collaborator.fetching import fetch
 from fedplane.collaborator.pool import AppPool, WarmApp
 from fedplane.collaborator.transfers import Update, check_update, remove
 from fedplane.runtime.errors import AppFailed, BadInput, BusError, BusFull, Corrupt, Denied
+from fedplane.runtime.metrics import APP_DURATION
 from fedplane.runtime.ports import Bulk
-from fedplane.runtime.telemetry import Attributes, span
+from fedplane.runtime.spans import Attributes
+from fedplane.runtime.telemetry import Spanned, span, tell
 from fedplane.schemas.bundles import Bundle
 from fedplane.schemas.facts import Invited
 from fedplane.schemas.layout import BadLayout
@@ -103,11 +105,24 @@ class Worker:
                 model = await fetch(self._bulk, invited.model, directory.parent / "model")
         _lay_out(directory, invited, model)
         with span(str(invited.task), parent=traceparent, attributes={**about(invited), "fedplane.framework": invited.framework}) as asked:
-            answer = await app.ask(directory, _working_seconds((last_moment(invited) - self._clock()).total_seconds()))
+            answer = await self._ask(app, directory, invited, asked)
         if invited.task is Task.EVALUATE:
             return Done(answer, None, asked.traceparent)
-        like = None if invited.task is Task.REPLY else model  # the app's own server knows what it wants
+        # A reply may be anything, the app's own server knowing what it wants; and what is appended to a model need not be like it.
+        like = None if invited.task is Task.REPLY or invited.appends else model
         return Done(answer, check_update(directory / "update.safetensors", like, self._update_bytes_max), asked.traceparent)
+
+    async def _ask(self, app: WarmApp, directory: Path, invited: Invited, asked: Spanned) -> Answer:
+        """The app's answer. How long it took is told, whatever came of it."""
+        seconds = _working_seconds((last_moment(invited) - self._clock()).total_seconds())
+        of = {"fedplane.task": invited.task.value, "fedplane.cluster": invited.cluster}
+        try:
+            answer = await app.ask(directory, seconds)
+        except AppFailed as failure:
+            tell(APP_DURATION, asked.seconds, {**of, "error.type": failure.reason}, asked.traceparent)
+            raise
+        tell(APP_DURATION, asked.seconds, of, asked.traceparent)
+        return answer
 
     def _directory(self, invited: Invited) -> Path:
         return self._workdir / invited.run / f"round-{invited.round}"
@@ -159,4 +174,6 @@ def _lay_out(directory: Path, invited: Invited, model: Path | None) -> None:
     told = {"task", "run", "round", "training_round", "cluster", "position", "clusters", "data", "configuration", "run_configuration"}
     if invited.task is Task.REPLY:
         told |= {"instruction", "fold"}
+    if invited.appends:
+        told |= {"appends"}
     (directory / "invitation.json").write_text(json.dumps(invited.model_dump(mode="json", include=told)))

@@ -13,6 +13,7 @@ WORDS: Mapping[str, str] = {
     "address": "host:port",
     "allocatable": "what the cluster can give, as Kubernetes quantities: `cpu` in cores, `memory` in bytes, others by name",
     "app": "where the user's app is: a directory on the cluster's machine or an image",
+    "appends": "whether updates are appended to the model, and not averaged",
     "at": "when it was stated, by the clock of whoever stated it",
     "attempt": "tells this upload from another of the same cluster in the same round; only the stated one counts",
     "bytes": "how many bytes there are",

@@ -17,7 +17,7 @@ from fedplane.schemas.placements import Placement
 from fedplane.schemas.templates import Resources, Template
 
 __all__ = [
-    "API_VERSION", "APP_ANNOTATION", "APP_STRATEGY", "FRAMEWORKS", "IGNORE_UNKNOWN", "KIND",
+    "API_VERSION", "APP_ANNOTATION", "APP_STRATEGY", "FRAMEWORKS", "IGNORE_UNKNOWN", "KIND", "TREES_FRAMEWORK",
     "FederatedLearning", "RoundPolicy", "Spec", "Stop", "explain_invalid",
 ]  # fmt: skip
 
@@ -29,8 +29,11 @@ APP_ANNOTATION = "fedplane.io/app"
 APP_STRATEGY = "app"
 """The strategy's name when the app's own server decides what is asked and what comes of it."""
 
-FRAMEWORKS = ("flower", "openfl", "other", "torch", "sklearn")
+FRAMEWORKS = ("flower", "openfl", "other", "torch", "sklearn", "xgboost")
 """Upstream's three, and ours; which of them a cluster can run is the cluster's to say when it advertises."""
+
+TREES_FRAMEWORK = "xgboost"
+"""The framework whose models are trees. They cannot be averaged, only appended."""
 
 ROUNDS_MAX = 100_000
 """A bound on the rounds one resource may ask for: a year of five-minute rounds."""

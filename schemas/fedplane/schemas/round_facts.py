@@ -61,6 +61,7 @@ class Opened(RoundFact):
     weight_max: float | None = None
     left_out: dict[str, str] = {}
     carried: dict[Name, int] = {}
+    appends: bool = False
 
 
 class Invited(RoundFact):
@@ -92,6 +93,7 @@ class Invited(RoundFact):
     carried_until: Instant | None = None
     instruction: Instruction | None = None
     fold: bool = False
+    appends: bool = False
 
 
 class Contributed(RoundFact):

@@ -39,6 +39,21 @@ def test_an_app_that_asks_for_nothing_gets_its_framework(tmp_path: Path) -> None
     assert recipe(tmp_path) == Recipe("openfl", PYTHON, WANTED)
 
 
+@pytest.mark.parametrize(
+    ("asked", "lines"),
+    [
+        ("", ("trees>=1,<4", "also")),
+        ("trees-cpu\n", ("trees-cpu", "trees-cpu>=1,<4", "also")),
+        ("Trees_CPU >=2; python_version > '3'\n", ("Trees_CPU >=2; python_version > '3'", "trees-cpu>=1,<4", "also")),
+        ("trees\n", ("trees", "trees>=1,<4", "also")),
+    ],
+)
+def test_an_app_that_asks_for_another_form_of_its_framework_gets_that_alone(tmp_path: Path, asked: str, lines: tuple[str, ...]) -> None:
+    (tmp_path / "requirements.txt").write_text(asked)
+
+    assert recipe_of(tmp_path, "trees", ("trees>=1,<4", "also"), PYTHON, ("trees-cpu>=1,<4",)).lines == lines
+
+
 def test_who_asks_for_the_same_gets_the_same(tmp_path: Path) -> None:
     first = recipe(tmp_path, requirements_txt="torch\n")
 

@@ -97,6 +97,16 @@ def test_only_what_should_travels_and_the_rest_is_made_alike_everywhere(tmp_path
     assert trained[0].metrics["base"] == trained[1].metrics["base"]
 
 
+def test_of_a_model_that_is_appended_to_travels_what_training_has_added(tmp_path: Path) -> None:
+    (tmp_path / "federated.py").write_text(APP % TOLD)
+    grown = Translation(dict, lambda model, tensors: model.update({"head.w": sum(tensors.values())}), added=lambda *seen: {"seen": seen})
+    app = open_functions(tmp_path, grown)
+    parts = {"head.w": np.array([1.0, 1.0]), "000001/oslo/head.w": np.array([2.0, 4.0])}
+    model, tensors = (app.train(invitation("train"), parts).tensors or {})["seen"]
+
+    assert (model["head.w"].tolist(), tensors) == ([3.25, 5.25], parts), "all parts, and not compared with what initial made"
+
+
 def test_what_does_not_fit_is_said_with_the_mend(tmp_path: Path) -> None:
     app = opened(tmp_path, APP.replace("def evaluate", "def measure") % TOLD)
     silent = opened(tmp_path, APP.replace('return {"num-examples": 4', 'model = {"num-examples": 4') % TOLD)

@@ -72,6 +72,16 @@ def test_an_update_in_another_order_gets_the_layout_of_the_model(tmp_path: Path)
     assert measured(tmp_path) == {"weight": 4, "metrics": {"loss": 1}, "configuration": {}}
 
 
+def test_an_update_that_is_appended_keeps_the_layout_that_it_has(tmp_path: Path) -> None:
+    model(tmp_path, "model.safetensors", ("a", "U8", "01"))
+    left = model(tmp_path, "left", ("b", "U8", "02"))
+    asked(tmp_path)
+    (tmp_path / "invitation.json").write_text(json.dumps({**json.loads((tmp_path / "invitation.json").read_text()), "appends": True}))
+    program(tmp_path, 'cp left "$2/update.safetensors"', 'echo \'{"weight": 4}\' > "$2/metrics.json"').work(tmp_path)
+
+    assert (tmp_path / "update.safetensors").read_bytes() == left
+
+
 @pytest.mark.parametrize("place", ["metric.json", "upstream.json"])
 def test_metrics_may_be_left_as_upstreams_sidecar_reads_them(tmp_path: Path, place: str) -> None:
     text = json.dumps({"metrics": {"num-examples": "40", "loss": "0.5", "accuracy": 1}, "labels": {"round": 3}})

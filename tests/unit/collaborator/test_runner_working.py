@@ -53,6 +53,21 @@ def test_an_app_that_evaluates_leaves_no_update(tmp_path: Path) -> None:
     assert not (tmp_path / "update.safetensors").exists()
 
 
+def test_what_is_appended_need_not_have_the_tensors_of_the_model(tmp_path: Path) -> None:
+    class Growing(Adding):
+        def train(self, invitation: dict[str, Any], model: Tensors) -> Answer:
+            return Answer(2, {}, {"trees": np.arange(5, dtype=np.uint8)})
+
+    asked = request(tmp_path, "train")
+    with pytest.raises(Unanswerable) as refused:
+        work(Growing(), asked)
+    (asked / "invitation.json").write_text(json.dumps({"task": "train", "data": "/said", "appends": True}))
+    work(Growing(), asked)
+
+    assert refused.value.reason == "wrong-layout"
+    assert tensors.read(asked / "update.safetensors")["trees"].tolist() == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(("given", "seen"), [("", "/said"), ("/mnt/data", "/mnt/data")], ids=["not given", "given"])
 def test_a_container_may_see_its_data_elsewhere(tmp_path: Path, given: str, seen: str) -> None:
     app = Adding()

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from collaborator_story import (
     MODEL,
@@ -21,7 +22,7 @@ from collaborator_story import (
     model_on,
     train,
 )
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 
 from fedplane.collaborator import training as training_module
 from fedplane.collaborator import transfers
@@ -61,6 +62,27 @@ async def test_the_app_finds_the_model_and_the_invitation_and_its_files_are_remo
         "configuration": {"lr": 0.1}, "run_configuration": {"epochs": 2},
     }  # fmt: skip
     assert sorted(file.name for file in (tmp_path / "r1").iterdir()) == ["app", "model"]
+
+
+async def test_what_is_appended_is_sent_as_it_is_and_the_app_is_told(tmp_path: Path):
+    bus, found = MemoryBus(), {}
+    trees = save({"trees": np.arange(9, dtype=np.uint8)})
+
+    async def grow(directory: Path) -> Answer:
+        found.update(json.loads((directory / "invitation.json").read_text()))
+        (directory / "update.safetensors").write_bytes(trees)
+        return SAID
+
+    model = await model_on(bus)
+    answers = [
+        await asked_once(bus, invited(number, model=model, appends=appends), Apps(grow), tmp_path)
+        for number, appends in ((1, False), (2, True))
+    ]
+
+    assert isinstance(answers[0], Declined) and answers[0].reason == "wrong-layout"
+    assert isinstance(answers[1], Contributed)
+    assert await bytes_of(bus, answers[1].layout, *answers[1].shards) == trees
+    assert found["appends"] is True
 
 
 async def test_an_initialization_has_no_model_and_carries_the_apps_configuration(tmp_path: Path):

@@ -57,7 +57,7 @@ async def test_a_collaborator_advertises_what_it_was_told_and_what_it_can_run(tm
     advertised = bus.log.records[0].fact
     assert advertised == Advertised(
         cluster="c1", at=advertised.at, lease_seconds=15, claims={"digits": "/data"}, labels={"region": "eu"},
-        allocatable={"cpu": "2", "memory": "1Gi"}, frameworks=("flower", "openfl", "torch", "sklearn", "other"),
+        allocatable={"cpu": "2", "memory": "1Gi"}, frameworks=("flower", "openfl", "torch", "sklearn", "xgboost", "other"),
     )  # fmt: skip
 
 

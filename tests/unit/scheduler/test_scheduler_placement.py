@@ -72,7 +72,7 @@ def test_a_total_is_the_sum_of_score_times_weight():
     [
         ({}, []),
         ({"framework": "flower", "weights": {"cpu": -10, "steady": 10}}, []),
-        ({"framework": "jax"}, ["spec.framework is 'jax'; known frameworks are flower, openfl, other, torch, sklearn"]),
+        ({"framework": "jax"}, ["spec.framework is 'jax'; known frameworks are flower, openfl, other, torch, sklearn, xgboost"]),
         (
             {"weights": {"gpu": 1, "cpu": 11}},
             [

@@ -224,7 +224,7 @@ def test_what_no_fleet_could_satisfy_fails_with_everything_that_is_wrong():
                 at=NOON,
                 run="r-1",
                 reason="BadRequest",
-                message="spec.framework is 'jax'; known frameworks are flower, openfl, other, torch, sklearn; "
+                message="spec.framework is 'jax'; known frameworks are flower, openfl, other, torch, sklearn, xgboost; "
                 "spec.weights names 'gpu'; known criteria are data_locality, cpu, memory, balance, steady",
             ),
             Fence(run_level_facts_of("r-1"), 1),

@@ -41,12 +41,14 @@ A request directory holds
 
     invitation.json       task ("initialize", "train", "evaluate", "reply"), run, round, training_round, cluster, position, clusters, data,
                           configuration (what the app's server tells its clients), run_configuration (overrides of the app's own settings);
-                          to reply: instruction (kind, group), and fold, whether the reply will be folded with others
+                          to reply: instruction (kind, group), and fold, whether the reply will be folded with others;
+                          appends: true if an update is appended to the model and need not have its tensors, else absent
     model.safetensors     the global model, or the instruction's records (see `records`); absent when the task is to initialize
 
 and the runner adds
 
-    update.safetensors    the app's tensors, in the model's order, or its reply's records; absent when the task is to evaluate
+    update.safetensors    the app's tensors, in the model's order, or what is to be appended, or its reply's records;
+                          absent when the task is to evaluate
     metrics.json          weight (the number of examples), metrics ({name: number}), configuration (when the task is to initialize)
 
 The directory above lasts as long as the run. An adapter finds its path in the invitation as `home`, and may keep there what a client keeps.
@@ -101,8 +103,10 @@ class Framework(NamedTuple):
     """How a framework is adapted.
 
     `module` is its adapter here, `server` that of apps' own servers, if it has any.
-    `distribution` is what the app's environment must have installed, from version `lowest` to before `below`.
+    `distribution` is what the app's environment must have installed, from version `lowest` to before `below`,
+    or one of the `others`, which have the same library in another form.
     An environment that is made for an app has what is `wanted`, the distribution and what its metadata forgets to say, `besides`.
+    If the app asks for one of the others, it has that in the distribution's place.
     `environment` is set before the framework is imported, since some read it only then.
     An app `by_files` reads and writes the request's files itself, so the runner needs no numpy, and the app no environment of Python.
     """
@@ -112,6 +116,7 @@ class Framework(NamedTuple):
     distribution: str = ""
     lowest: tuple[int, ...] = ()
     below: tuple[int, ...] = ()
+    others: tuple[str, ...] = ()
     besides: tuple[str, ...] = ()
     environment: Mapping[str, str] = MappingProxyType({})
     by_files: bool = False
@@ -119,10 +124,16 @@ class Framework(NamedTuple):
     @property
     def wanted(self) -> tuple[str, ...]:
         """What the app's environment needs, as pip takes it."""
-        if not self.distribution:
-            return self.besides
+        return (self._ranged(self.distribution), *self.besides) if self.distribution else self.besides
+
+    @property
+    def instead(self) -> tuple[str, ...]:
+        """Of the other distributions, any of which does in place of the first that is wanted, the same."""
+        return tuple(map(self._ranged, self.others))
+
+    def _ranged(self, distribution: str) -> str:
         lowest, below = (".".join(map(str, numbers)) for numbers in (self.lowest, self.below))
-        return (f"{self.distribution}>={lowest},<{below}", *self.besides)
+        return f"{distribution}>={lowest},<{below}"
 
 
 FRAMEWORKS = {
@@ -153,6 +164,13 @@ FRAMEWORKS = {
         distribution="scikit-learn",
         lowest=(1, 0),
         below=(2, 0),  # the last that was tried is 1.9; what is used of it, two attributes, is in every version
+    ),
+    "xgboost": Framework(
+        module="xgboost",
+        distribution="xgboost",  # on Linux it brings 300 MB of NVIDIA's libraries; the other has 6 MB, and no GPU
+        lowest=(2, 1),
+        below=(4, 0),  # the last that was tried is 3.2
+        others=("xgboost-cpu",),
     ),
     "other": Framework(module="other", by_files=True),
 }

@@ -170,7 +170,8 @@ def _load_app(directory: Path, framework: Framework, exchange: Exchange, data: s
 
 def _load_server(directory: Path, framework: Framework, exchange: Exchange) -> Callable[[Path], None]:
     if not framework.server:
-        raise Unanswerable("not-supported", "apps of this framework have no server of their own that could be run here")
+        those = ", ".join(name for name, known in FRAMEWORKS.items() if known.server)
+        raise Unanswerable("not-supported", f"only apps of {those} have a server that can be run here; name a strategy other than app")
     adapter = importlib.import_module("." + framework.server, __package__)
     working = importlib.import_module(".working", __package__)
     return partial(working.serve, adapter.open_server(directory), exchange)
@@ -179,15 +180,23 @@ def _load_server(directory: Path, framework: Framework, exchange: Exchange) -> C
 def _release(name: str, framework: Framework) -> str:
     if not framework.distribution:
         return ""
-    wanted = framework.wanted[0]
-    try:
-        release = version(framework.distribution)
-    except PackageNotFoundError as error:
-        raise Unanswerable("load-failed", f"the app's environment has no {name}; install {wanted} in it") from error
+    wanted = " or ".join((framework.wanted[0], *framework.instead))
+    found = next(filter(None, map(_installed, (framework.distribution, *framework.others))), None)
+    if found is None:
+        raise Unanswerable("load-failed", f"the app's environment has no {name}; install {wanted} in it")
+    distribution, release = found
     numbers = tuple(int(number) for number in re.findall(r"\d+", release)[:2])
     if not framework.lowest <= numbers < framework.below:
-        raise Unanswerable("load-failed", f"the app's environment has {framework.distribution} {release}; install {wanted} in it")
+        raise Unanswerable("load-failed", f"the app's environment has {distribution} {release}; install {wanted} in it")
     return release
+
+
+def _installed(distribution: str) -> tuple[str, str] | None:
+    """The distribution and its release, if there is one."""
+    try:
+        return distribution, version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 def _reply(work: Callable[[Path], None], directory: Path) -> dict[str, Any]:

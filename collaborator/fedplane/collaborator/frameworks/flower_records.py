@@ -18,6 +18,9 @@ __all__ = ["WEIGHTS", "content_of", "records_of", "told_of"]
 WEIGHTS = ("num-examples", "num_examples")
 """The metric that tells how many examples were used: today's name, and the one of apps with a `client_fn`."""
 
+_STATUS = "res.status"
+"""How the name of a record ends in which an app with a `client_fn` says that it has not failed: with a code, which measures nothing."""
+
 _FORM = "numpy.ndarray"
 """How an array says that its bytes are numpy's."""
 
@@ -93,7 +96,7 @@ def told_of(records: list[Record]) -> tuple[float, dict[str, float]]:
     """The weight and the metrics that the federation shows: an app's own reply needs neither, so what is missing or odd is left out."""
     values: dict[str, Any] = {}
     for record in records:
-        if record.kind != "arrays":
+        if record.kind != "arrays" and not record.name.endswith(_STATUS):
             values.update(record.values)
     numbers = {name: float(value) for name, value in values.items() if isinstance(value, (int, float)) and math.isfinite(value)}
     weight = next((numbers[name] for name in WEIGHTS if numbers.get(name, 0) > 0), 1.0)

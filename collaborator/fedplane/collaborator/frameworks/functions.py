@@ -60,11 +60,14 @@ class Translation(NamedTuple):
 
     `take` gives a model's tensors by name. `put` changes a model so that it has these tensors, some or all of its own;
     their arrays are read-only, so it copies them. `seed` seeds what chance the framework has besides Python's and numpy's.
+    `added`, for models to which updates are appended, gives what training has added to a model since it was put those tensors.
+    Then these are the tensors of all who have added something, and not those that `initial` makes.
     """
 
     take: Callable[[Any], Tensors]
     put: Callable[[Any, Tensors], None]
     seed: Callable[[int], object] = _no_chance
+    added: Callable[[Any, Tensors], Tensors] | None = None
 
 
 def open_functions(directory: Path, translation: Translation) -> FunctionsApp:
@@ -109,7 +112,8 @@ class FunctionsApp:
     def train(self, invitation: dict[str, Any], model: Tensors) -> Answer:
         """See `App.train`."""
         own, metrics = self._use("train", invitation, model)
-        return Answer(metrics.pop(WEIGHT, None), metrics, self._travelling(own))
+        added = self._translation.added
+        return Answer(metrics.pop(WEIGHT, None), metrics, added(own, model) if added else self._travelling(own))
 
     def evaluate(self, invitation: dict[str, Any], model: Tensors) -> Answer:
         """See `App.evaluate`."""
@@ -123,10 +127,10 @@ class FunctionsApp:
         """The model after the app's function has had it, and what that said."""
         config = self._config(invitation)
         model = self._made(config)
-        if wrong := differences(forms(self._travelling(model)), forms(tensors)):
+        if not self._translation.added and (wrong := differences(forms(self._travelling(model)), forms(tensors))):
             raise Unanswerable("wrong-layout", f"the federation's model is not one that initial in {_FILE} makes: {wrong}")
-        self._translation.put(model, tensors)
         self._seed(config.get("seed", 0), task, config["round"], config["cluster"])
+        self._translation.put(model, tensors)
         said = getattr(self._app, task)(model, invitation["data"], config)
         if not isinstance(said, Mapping):
             raise Unanswerable("app-raised", f"{task} returned a {type(said).__name__}; it must return a dict of numbers with {WEIGHT!r}")

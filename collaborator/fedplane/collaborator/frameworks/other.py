@@ -76,7 +76,7 @@ class Program:
         written = [file for file, state in before.items() if _state(file) not in (None, state)]
         answer = _answer(written[0] if written else None, task)
         if task != "evaluate":
-            settle(update, model if model.exists() else None)
+            settle(update, model if model.exists() and not invitation.get("appends") else None)
             update.chmod(_READABLE)
         told[0].write_text(json.dumps(answer))
         told[0].chmod(_READABLE)

@@ -48,7 +48,7 @@ class _Model(NamedTuple):
 
 
 def settle(update: Path, model: Path | None) -> None:
-    """Give the update the model's layout; without a model it keeps its own.
+    """Give the update the layout of the model that it must be like; without one it keeps its own.
 
     Raises Unanswerable if it is missing, has other tensors than the model, or numbers that are none.
     """

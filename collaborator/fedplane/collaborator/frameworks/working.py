@@ -54,7 +54,9 @@ def _answer(app: App, directory: Path, data: str) -> Answer:
     if task not in ("train", "evaluate"):
         raise Unanswerable("not-supported", f"a runner can initialize, train, evaluate and reply; it was asked to {task}")
     model = tensors.read(directory / "model.safetensors")
-    return checked(app.train(invitation, model) if task == "train" else app.evaluate(invitation, model), model)
+    if task == "evaluate":
+        return checked(app.evaluate(invitation, model), model)
+    return checked(app.train(invitation, model), None if invitation.get("appends") else model)
 
 
 def _leave(answer: Answer, directory: Path) -> None:

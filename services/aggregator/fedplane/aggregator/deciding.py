@@ -8,10 +8,11 @@ from datetime import datetime
 
 from fedplane.aggregator import strategies
 from fedplane.aggregator.carrying import carried_until
-from fedplane.aggregator.rounds import Phase, Round, weighted_mean
+from fedplane.aggregator.rounds import SHARDS_MAX, Phase, Round, weighted_mean
 from fedplane.runtime.ports import Fence
 from fedplane.runtime.replica import Action, Offer, Remind, State
 from fedplane.schemas.facts import Aggregated, Closed, Expired, Invited, Rejected, RoundFailed
+from fedplane.schemas.layout import HEADER_BYTES_MAX
 from fedplane.schemas.models import Chosen, Configuration, Model, Task, model_digest
 from fedplane.schemas.resources import APP_ANNOTATION, FederatedLearning, StrategySpec
 from fedplane.schemas.subjects import work_on
@@ -72,7 +73,7 @@ def _invite(
                     deadline=asked.deadline, shard_bytes=asked.shard_bytes, chunk_bytes=asked.chunk_bytes,
                     position=order.index(cluster), clusters=len(order),
                     model=state.asked.contents[instruction.content] if state.asked and instruction else asked.model,
-                    instruction=instruction, fold=state.asked is not None and state.asked.fold,
+                    instruction=instruction, fold=state.asked is not None and state.asked.fold, appends=asked.appends,
                     carries=asked.carried.get(cluster), carried_until=carried_until(asked, resource.spec.rounds),
                 )
             )  # fmt: skip
@@ -99,7 +100,11 @@ def _conclude(state: Round, spec: StrategySpec, now: datetime) -> Iterator[Actio
     asked = state.opened
     answers = tuple(state.evaluated[c] for c in sorted(state.evaluated)) if asked.task is Task.EVALUATE else state.members
     if len(answers) < asked.minimum:
-        yield _failed(state, f"{len(answers)} of {len(asked.clusters)} clusters answered, {asked.minimum} are needed{_excuses(state)}", now)
+        message = f"{len(answers)} of {len(asked.clusters)} clusters answered, {asked.minimum} are needed{_excuses(state)}"
+        yield _failed(state, "too-few", message, now)
+        return
+    if why := _too_large(state):
+        yield _failed(state, "too-large", why, now)
         return
     folds = state.asked.fold if state.asked else asked.task is not Task.EVALUATE
     due = list(shard_work(state, spec)) if folds else []
@@ -115,6 +120,20 @@ def _conclude(state: Round, spec: StrategySpec, now: datetime) -> Iterator[Actio
         model=_model(state) if folds else None,
     )  # fmt: skip
     yield State(result, Fence(RoundFailed.pattern(run=asked.run, round=asked.round)))
+
+
+def _too_large(state: Round) -> str | None:
+    """Why the model cannot have the members' updates appended; None if it can, or none are."""
+    if state.opened.model is None or not state.appends:
+        return None
+    if state.shards > SHARDS_MAX:
+        said = f"with the updates appended the model has {state.shards} shards, and a fact has room for {SHARDS_MAX}"
+        return f"{said}; larger shards make fewer (FEDPLANE_SHARD_BYTES), or ask for fewer rounds"
+    layouts = state.opened.model.layout.bytes + sum(member.layout.bytes for member in state.members)
+    if layouts > HEADER_BYTES_MAX:
+        said = f"the layouts of the model and of the updates have {layouts} bytes together"
+        return f"{said}, and a safetensors header may have {HEADER_BYTES_MAX}; ask for fewer rounds"
+    return None
 
 
 def shard_work(state: Round, spec: StrategySpec) -> Iterator[Offer]:
@@ -140,9 +159,9 @@ def _model(state: Round) -> Model:
     )  # fmt: skip
 
 
-def _failed(state: Round, message: str, now: datetime) -> Action:
+def _failed(state: Round, reason: str, message: str, now: datetime) -> Action:
     asked = state.opened
-    fact = RoundFailed(run=asked.run, round=asked.round, at=now, reason="too-few", message=message)
+    fact = RoundFailed(run=asked.run, round=asked.round, at=now, reason=reason, message=message)
     return State(fact, Fence(Aggregated.pattern(run=asked.run, round=asked.round)))
 
 

@@ -15,6 +15,8 @@ from functools import partial
 import numpy as np
 
 from fedplane.aggregator import carrying, starting, strategies
+from fedplane.aggregator.appending import CannotAppend, unappendable
+from fedplane.aggregator.joining import joined_header, joined_part
 from fedplane.aggregator.reading import Damaged, SideBySide, whole
 from fedplane.aggregator.rebasing import Rebasing, bases_of
 from fedplane.aggregator.rounds import Round
@@ -90,11 +92,13 @@ async def fold(bulk: Bulk, team: Team, run: Run, state: Round, shard: int, now: 
     asked, strategy = state.opened, strategy_of(run, state)
     if asked.task is Task.INITIALIZE and run.given is not None:
         return await _start(bulk, run, state, run.given, shard, now)
+    if state.appends and asked.model is not None:
+        return await _append(bulk, state, asked.model, shard, now)
     coefficients = _coefficients(strategy, run, state)
     counting = [index for index in range(len(state.members)) if any(group.values[index] for group in coefficients.values())]
     members = [state.members[index] for index in counting]
     header, layout = await _layout(bulk, state)
-    _insist_on_prefixes(run.submitted.resource.spec.strategy, layout)
+    _insist_on_kind(run.submitted.resource.spec.strategy, layout)
     span = cut(layout.bytes, asked.shard_bytes)[shard]
     bases = _bases(members, run, state, shard)
     model = memory = None
@@ -129,7 +133,7 @@ async def _start(bulk: Bulk, run: Run, state: Round, given: Model, shard: int, n
         raise Unusable(None, f"the model of {given.run} that the run starts from has no valid layout: {error}") from error
     if differs:
         raise Unusable(None, f"the model of {given.run} that the run starts from is not one that the app can train: {differs}")
-    _insist_on_prefixes(run.submitted.resource.spec.strategy, layout)
+    _insist_on_kind(run.submitted.resource.spec.strategy, layout)
     begin, end = cut(layout.bytes, state.opened.shard_bytes)[shard]
     out = bytearray()
     for piece, low, high in starting.parts(given.shards, begin, end):
@@ -140,6 +144,21 @@ async def _start(bulk: Bulk, run: Run, state: Round, given: Model, shard: int, n
     return Folded(
         run=state.opened.run, round=state.opened.round, shard=shard, at=now, members=tuple(member.cluster for member in state.members),
         piece=await store(shard, memoryview(out)), layout=await store("layout", memoryview(header)) if shard == 0 else None,
+    )  # fmt: skip
+
+
+async def _append(bulk: Bulk, state: Round, model: Model, shard: int, now: datetime) -> Folded:
+    """One shard of the model with the members' updates appended to it."""
+    asked, members = state.opened, state.members
+    try:
+        out = await joined_part(bulk, model, members, asked.shard_bytes, shard)
+        header = await joined_header(bulk, model, members, asked.training_round) if shard == 0 else b""
+    except CannotAppend as error:
+        raise Unusable(error.cluster, str(error)) from error
+    store = _storing(bulk, state)
+    return Folded(
+        run=asked.run, round=asked.round, shard=shard, at=now, members=tuple(member.cluster for member in members),
+        piece=await store(shard, memoryview(out)), layout=await store("layout", memoryview(header)) if header else None,
     )  # fmt: skip
 
 
@@ -219,9 +238,12 @@ def _coefficients(strategy: Strategy, run: Run, state: Round) -> dict[str, Coeff
     return coefficients
 
 
-def _insist_on_prefixes(spec: StrategySpec, layout: Layout) -> None:
-    """The tensors that the run's strategy weighs apart are missed as soon as there is an initial model, before anybody trains."""
-    for prefix in strategies.make(spec).apart:
+def _insist_on_kind(spec: StrategySpec, layout: Layout) -> None:
+    """A model that the run's strategy cannot do anything with is refused as soon as it is the initial one, before anybody trains."""
+    strategy = strategies.make(spec)
+    if strategy.appends and (why := unappendable(layout)):
+        raise Unusable(None, f"{spec.name} cannot append to the app's initial model: {why}; choose another strategy")
+    for prefix in strategy.apart:
         if not any(tensor.name.startswith(prefix) for tensor in layout.tensors):
             raise Unusable(
                 None,

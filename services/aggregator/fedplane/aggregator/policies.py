@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fedplane.runtime.errors import BadInput
 from fedplane.schemas.facts import ALL_ROUNDS_DONE, Aggregated
 from fedplane.schemas.models import Metrics, Model, Task
-from fedplane.schemas.resources import RoundPolicy, Spec
+from fedplane.schemas.resources import TREES_FRAMEWORK, RoundPolicy, Spec
 
 __all__ = ["REFUSALS_MAX", "Best", "check", "choose", "end", "judge", "kept", "left_out", "minimum"]
 
@@ -30,10 +30,15 @@ class Best:
     metrics: Metrics
 
 
-def check(spec: Spec, *, counts_late: bool = True) -> None:
-    """Raises BadInput with the first combination of fields that cannot work. `counts_late` is whether the strategy counts late updates."""
+def check(spec: Spec, *, counts_late: bool = True, appends: bool = False) -> None:
+    """Raises BadInput with the first combination of fields that cannot work.
+
+    `counts_late` is whether the strategy counts late updates, `appends` whether it appends updates to the model.
+    """
     if spec.rounds.carry and not counts_late:
         raise BadInput(f"spec.rounds.carry: {spec.strategy.name} counts no update that is late")
+    if spec.framework == TREES_FRAMEWORK and not appends:
+        raise BadInput(f"spec.strategy.name: the trees of {spec.framework} cannot go by {spec.strategy.name}; name the strategy append")
     for contradiction in _contradictions(spec):
         raise BadInput(contradiction)
 

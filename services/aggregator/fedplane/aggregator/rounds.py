@@ -99,6 +99,7 @@ class Round:
     evaluated: dict[str, Evaluated] = field(default_factory=dict)
     declined: dict[str, Declined] = field(default_factory=dict)
     expired: bool = False
+    closed: Closed | None = None
     measured: dict[int, Measured] = field(default_factory=dict)
     folded: dict[int, Folded] = field(default_factory=dict)
     aggregated: Aggregated | None = None
@@ -116,9 +117,20 @@ class Round:
         return tuple(cluster for cluster in self.opened.clusters if cluster not in answered)
 
     @property
+    def appends(self) -> bool:
+        """Whether the result is the model and, after it, the members' updates."""
+        return _appends(self.opened)
+
+    @property
     def shards(self) -> int:
-        """How many shards the result has: as many as each member's update."""
-        return len(self.members[0].shards) if self.contributed else 0
+        """How many shards the result has: as many as each member's update, if these are not appended."""
+        if not self.contributed:
+            return 0
+        if self.opened.model is None or not self.appends:
+            return len(self.members[0].shards)
+        pieces = (*self.opened.model.shards, *(piece for member in self.members for piece in member.shards))
+        size = sum(piece.bytes for piece in pieces)
+        return max(1, -(-size // self.opened.shard_bytes))  # as many as `cut` makes, which is too much to ask of a size that is made up
 
     @property
     def ended(self) -> bool:
@@ -136,7 +148,8 @@ def evolve(state: Round, fact: RoundFact) -> Round:
     phase = TRANSITIONS[state.phase].get(type(fact))
     if phase is None or fact.round != state.opened.round:
         return state
-    state = replace(state, phase=phase, expired=state.expired or isinstance(fact, Expired))
+    closed = fact if isinstance(fact, Closed) else state.closed
+    state = replace(state, phase=phase, expired=state.expired or isinstance(fact, Expired), closed=closed)
     match fact:
         case Contributed() | Evaluated() | Declined() if fact.cluster not in state.unanswered:
             return state  # nobody asked, or it is the cluster's second answer: the first one counts
@@ -197,8 +210,8 @@ def _misplaced(question: Opened, answer: Contributed) -> str | None:
 
 
 def _miscut(question: Opened, answer: Contributed) -> str | None:
-    """Why an update's bytes are not those of an update of the model, or not cut as the round asked."""
-    if question.model is not None and answer.layout.digest != question.model.layout.digest:
+    """Why an update's bytes are not those of an update of the model, or not cut as the round asked. What is appended may be any bytes."""
+    if question.model is not None and not _appends(question) and answer.layout.digest != question.model.layout.digest:
         return "its layout is not the model's: another set of tensors, names, shapes or dtypes"
     if len(answer.shards) > SHARDS_MAX:
         return f"it has {len(answer.shards)} shards, and a fact has room for {SHARDS_MAX}; larger shards make fewer (FEDPLANE_SHARD_BYTES)"
@@ -209,7 +222,7 @@ def _miscut(question: Opened, answer: Contributed) -> str | None:
     if answer.layout.subject != update_piece(answer.run, answer.round, answer.cluster, answer.attempt, "layout"):
         return "its layout is not this cluster's own"
     size = sum(piece.bytes for piece in answer.shards)
-    if question.model is not None and size != question.model.bytes:
+    if question.model is not None and not _appends(question) and size != question.model.bytes:
         return f"it has {size} bytes, and the model has {question.model.bytes}"
     few = size <= len(answer.shards) * question.shard_bytes  # a size that is made up must not be cut into more pieces than memory has
     if not few or [piece.bytes for piece in answer.shards] != [end - begin for begin, end in cut(size, question.shard_bytes)]:
@@ -218,6 +231,11 @@ def _miscut(question: Opened, answer: Contributed) -> str | None:
         if piece.subject != update_piece(answer.run, answer.round, answer.cluster, answer.attempt, shard):
             return f"shard {shard} names bytes that are not this cluster's own"
     return None
+
+
+def _appends(question: Opened) -> bool:
+    """Whether updates are appended in this round. In such a run's other rounds there is nothing to append to, or nothing to append."""
+    return question.appends and question.task is Task.TRAIN and question.model is not None
 
 
 def weighted_mean(answers: tuple[Contributed | Evaluated, ...]) -> Metrics:

@@ -35,6 +35,7 @@ from fedplane.schemas.facts import (
 )
 from fedplane.schemas.layout import ALIGNMENT_BYTES
 from fedplane.schemas.models import METRICS_MAX, Configuration, Metrics, Model, Task
+from fedplane.schemas.resources import Spec
 from fedplane.schemas.subjects import bulk_of_round, given_models
 
 __all__ = ["Cut", "Discard", "Run", "Runs", "RunsState", "next_task"]
@@ -142,8 +143,8 @@ class Runs:
         try:
             strategy = strategies.make(resource.spec.strategy)
             asking.check(resource.spec)
-            policies.check(resource.spec, counts_late=strategy.counts_late)
-            starting.check(run.submitted, run.given)
+            policies.check(resource.spec, counts_late=strategy.counts_late, appends=strategy.appends)
+            starting.check(run.submitted, run.given, appends=strategy.appends)
         except BadInput as problem:
             yield _end(run, Failed(run=name, at=now, reason="BadRequest", message=str(problem)[:PROBLEM_CHARACTERS_MAX]))
             return
@@ -204,7 +205,7 @@ class Runs:
                 minimum=minimum, close_at=spec.rounds.close_at if task is Task.TRAIN else None,
                 deadline=now + timedelta(seconds=spec.rounds.deadline_seconds), weight_max=spec.rounds.weight_max,
                 shard_bytes=self.cut.shard_bytes, chunk_bytes=self.cut.chunk_bytes, model=run.model,
-                carried=busy if task is Task.TRAIN else {},
+                carried=busy if task is Task.TRAIN else {}, appends=_appends(spec),
             ),
             Fence(run_level_facts_of(name), run.run_level),
         )  # fmt: skip
@@ -273,7 +274,16 @@ def _is_answerable(run: Run, fact: Opened) -> bool:
     participants = {chosen.cluster for chosen in run.scheduled.participants} if run.scheduled else set()
     whole = all(size > 0 and size % ALIGNMENT_BYTES == 0 for size in (fact.shard_bytes, fact.chunk_bytes))
     agrees = carrying.agrees(fact, run.outstanding) and asking.is_answer_to(fact, run.asked)
+    agrees = agrees and fact.appends is _appends(run.submitted.resource.spec)
     return participants.issuperset(fact.clusters) and whole and fact.minimum > 0 and agrees
+
+
+def _appends(spec: Spec) -> bool:
+    """Whether the run's strategy appends. One that cannot be made does nothing: its run fails before there is a round."""
+    try:
+        return strategies.make(spec.strategy).appends
+    except BadInput:
+        return False
 
 
 def _following(run: Run) -> int:

@@ -17,10 +17,18 @@ from fedplane.schemas.models import Model, Piece, model_digest
 __all__ = ["check", "difference", "parts"]
 
 
-def check(submitted: Submitted, given: Model | None) -> None:
-    """Raise BadInput if the run cannot start from the model that it was given, or was given none although it asks for one."""
+def check(submitted: Submitted, given: Model | None, *, appends: bool = False) -> None:
+    """Raise BadInput if the run cannot start from the model that it was given, or was given none although it asks for one.
+
+    What an app says of a model to which updates were appended is of the run that appended them, so nobody else can go on from it yet.
+    """
+    named = submitted.resource.spec.server.initial_model
+    if appends and (named or given is not None):
+        raise BadInput(
+            f"spec.strategy.name: with {submitted.resource.spec.strategy.name} a run cannot go on from another model yet; "
+            "leave out spec.server.initialModel and --from, and let the app's initial model be the first"
+        )
     if given is None:
-        named = submitted.resource.spec.server.initial_model
         if named:
             raise BadInput(
                 f"spec.server.initialModel is {named!r}, and the log has no ended run of that id with a model: "

@@ -19,14 +19,11 @@ from fedplane.scheduler.fleet import Cluster
 from fedplane.scheduler.ocm import predicates, prioritizers, taints
 from fedplane.scheduler.ocm.inventory import NO_HUB, Inventory
 from fedplane.scheduler.view import managed
-from fedplane.schemas.models import SCORE_MAX, Chosen, Refused, Term
+from fedplane.schemas.models import OUTSCORED, SCORE_MAX, Chosen, Refused, Term
 from fedplane.schemas.placements import PrioritizerPolicy
 from fedplane.schemas.resources import FRAMEWORKS, FederatedLearning
 
-__all__ = ["OUTSCORED", "Plan", "objections", "place"]
-
-OUTSCORED = "outscored"
-"""The reason of a cluster that passed every filter and was not among the best."""
+__all__ = ["Plan", "objections", "place"]
 
 
 @dataclass(frozen=True, slots=True)

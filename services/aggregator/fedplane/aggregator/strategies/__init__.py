@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from fedplane.aggregator.strategies.algebra import Strategy
 from fedplane.aggregator.strategies.app import app
+from fedplane.aggregator.strategies.append import append
 from fedplane.aggregator.strategies.bulyan import bulyan
 from fedplane.aggregator.strategies.fedadagrad import fedadagrad
 from fedplane.aggregator.strategies.fedadam import fedadam
@@ -44,6 +45,7 @@ STRATEGIES: dict[str, Callable[[Mapping[str, float]], Strategy]] = {
     "multikrum": multikrum,
     "bulyan": bulyan,
     "rfa": rfa,
+    "append": append,
     "app": app,
 }
 

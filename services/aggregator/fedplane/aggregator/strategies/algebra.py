@@ -95,6 +95,7 @@ class Strategy:
 
     `apart` are prefixes of names: tensors whose names begin so are weighed by a function of their own, and a model has to have some.
     `counts_late` is whether a member counts that answers an earlier question.
+    If it `appends`, nothing is computed: the next model is the last one and after it the updates, which need not have its layout.
     `memories` is how many vectors of the model's size the server remembers, all zeros at first; `tells` is what the clients are told.
     """
 
@@ -102,6 +103,7 @@ class Strategy:
     apart: Mapping[str, Weigh] = field(default_factory=dict)
     compares: bool = False
     counts_late: bool = True
+    appends: bool = False
     combine: Combine | None = None
     advance: Advance | None = None
     memories: int = 0
