@@ -1,0 +1,1 @@
+"""Tumours as a Flower app with secure aggregation."""
