@@ -20,8 +20,9 @@ import uvloop
 from measuring import MB, RawCopy, Report, Server, Usage, free_megabytes, options, scratch, usage
 from simulated import aggregators, bus_of, facts_of, hub, learning, model_header, quiet, submit, until_either_ends
 
+from fedplane.collaborator.fetching import fetch
 from fedplane.collaborator.tasks import unless_closed
-from fedplane.collaborator.transfers import Stored, Update, check_update, fetch, remove, upload
+from fedplane.collaborator.transfers import Stored, Update, check_update, remove, upload
 from fedplane.runtime.errors import Corrupt
 from fedplane.runtime.ports import Bus
 from fedplane.schemas.facts import Aggregated, Closed, Completed, Contributed, Invited, Opened

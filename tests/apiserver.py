@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import socket
@@ -70,6 +70,26 @@ class Server:
         while not all(established(self.request("GET", f"{DEFINITIONS}/{name}")) for name in definitions):
             assert time.monotonic() < give_up, f"not all of {', '.join(definitions)} are established after {READY_SECONDS} s"
             time.sleep(0.05)
+
+    def clear(self, kinds: Iterable[str]) -> None:
+        """Remove all objects of these kinds, each named by its path; finalizers are not waited for, since nobody here takes them away."""
+        for group, plural in (kind.rsplit("/", 1) for kind in kinds):
+            for head in (body["metadata"] for body in self._all(f"{group}/{plural}")):
+                space = f"/namespaces/{head['namespace']}" if "namespace" in head else ""
+                path = f"{group}{space}/{plural}/{head['name']}"
+                if "deletionTimestamp" not in head:
+                    self.request("DELETE", path, {"propagationPolicy": "Background"})
+                if head.get("finalizers"):
+                    self.request("PATCH", path, {"metadata": {"finalizers": None}}, Content_Type="application/merge-patch+json")
+
+    def _all(self, path: str) -> list[dict[str, Any]]:
+        try:
+            found: list[dict[str, Any]] = self.request("GET", path)["items"]
+        except urllib.error.HTTPError as error:
+            if error.code == 404:  # a kind that nobody has installed yet
+                return []
+            raise
+        return found
 
 
 def established(definition: dict[str, Any]) -> bool:

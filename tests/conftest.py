@@ -23,6 +23,20 @@ from fedplane.schemas.crd import CRD_NAME
 
 READY_SECONDS = 10
 
+CLEARED = (
+    "/apis/federation-ai.open-cluster-management.io/v1alpha1/federatedlearnings",
+    "/apis/work.open-cluster-management.io/v1/manifestworks",
+    "/apis/cluster.open-cluster-management.io/v1/managedclusters",
+    "/apis/cluster.open-cluster-management.io/v1beta2/managedclustersets",
+    "/apis/cluster.open-cluster-management.io/v1beta2/managedclustersetbindings",
+    "/apis/cluster.open-cluster-management.io/v1beta1/placements",
+    "/apis/cluster.open-cluster-management.io/v1beta1/placementdecisions",
+)
+"""What a file may leave on the API server, which a worker has for all its files, and what schedulers of later files would act on.
+
+With it gone a file does not depend on which others the worker was given before. Namespaces stay: nobody behind the server removes them.
+"""
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what runs in its background so, and our processes would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -111,8 +125,8 @@ def ocm_crds() -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """An API server of our own, which knows our CRD. It can be killed, so a test that does so starts it again."""
+def started_api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """An API server of our own, which knows our CRD."""
     if not os.environ.get("KUBEBUILDER_ASSETS"):
         missing("KUBEBUILDER_ASSETS does not name a folder with etcd and kube-apiserver; see CONTRIBUTING.md")
     server = ApiServer(tmp_path_factory.mktemp("kubernetes"), Path(os.environ["KUBEBUILDER_ASSETS"]))
@@ -124,24 +138,41 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         server.stop()
 
 
+@pytest.fixture(scope="module")
+def api_server(started_api_server: ApiServer) -> Iterator[ApiServer]:
+    """That server, as the next file wants to find it. It can be killed, so a test that does so starts it again."""
+    yield started_api_server
+    if "kube-apiserver" not in started_api_server.processes:  # a test has failed before it could
+        started_api_server.start()
+    started_api_server.clear(CLEARED)
+
+
 @pytest.fixture(scope="session")
-def kubernetes_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def started_k3s(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """K3s in a container, with our CRD."""
+    if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
+        missing("there are neither KUBEBUILDER_ASSETS nor Docker to run an API server with; see CONTRIBUTING.md")
+    from testcontainers.community.k3s import K3SContainer
+
+    with K3SContainer() as container:
+        server = Server(tmp_path_factory.mktemp("kubernetes"))
+        server.kubeconfig.write_text(container.config_yaml())
+        server.install(our_crd())
+        yield server
+
+
+@pytest.fixture(scope="module")
+def kubernetes_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """An API server that knows our CRD, and need not be ours: one that is there, or K3s in a container."""
     if os.environ.get("KUBEBUILDER_ASSETS"):
         yield request.getfixturevalue("api_server")
-    elif not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
-        missing("there are neither KUBEBUILDER_ASSETS nor Docker to run an API server with; see CONTRIBUTING.md")
     else:
-        from testcontainers.community.k3s import K3SContainer
-
-        with K3SContainer() as container:
-            server = Server(tmp_path_factory.mktemp("kubernetes"))
-            server.kubeconfig.write_text(container.config_yaml())
-            server.install(our_crd())
-            yield server
+        server: Server = request.getfixturevalue("started_k3s")
+        yield server
+        server.clear(CLEARED)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def hub_server(kubernetes_server: Server, ocm_crds: dict[str, dict[str, Any]]) -> Server:
     """The same, with Open Cluster Management's kinds: what a hub serves."""
     kubernetes_server.install({name: definition for name, definition in ocm_crds.items() if name != CRD_NAME})

@@ -26,12 +26,14 @@ IMAGE = yaml.safe_load(FILE.read_text())["spec"]["client"]["image"]
 
 
 def deal(directory: Path) -> dict[str, dict[str, str]]:
-    """Each cluster's shard on a disk of its own, and what the cluster claims."""
-    if not (EXAMPLE / "data/heldout.npz").exists():
-        subprocess.run([app_python(), "shards.py", "data"], cwd=EXAMPLE, check=True, capture_output=True)
+    """Each cluster's shard on a disk of its own, and what the cluster claims.
+
+    The example's own directory is not the place for them: a demo that another test interrupts may be writing there.
+    """
+    subprocess.run([app_python(), EXAMPLE / "shards.py", directory / "data"], check=True, capture_output=True)
     for cluster in CLUSTERS:
         (directory / cluster).mkdir()
-        (directory / cluster / "shard.npz").symlink_to(EXAMPLE / f"data/{cluster}.npz")
+        (directory / cluster / "shard.npz").symlink_to(directory / f"data/{cluster}.npz")
     return {**{cluster: {CLAIM: str(directory / cluster)} for cluster in CLUSTERS}, "dublin": {}}
 
 
@@ -47,7 +49,8 @@ async def test_an_object_becomes_a_model_that_knows_digits_and_leaves_nothing_el
         await it.kubectl("wait", "federatedlearning/mnist", "--for=condition=Kept", "--timeout=60s")
         seen, events, facts = await it.seen("mnist"), await it.events("mnist"), await it.facts(run)
         kept = it.directory / "disk/models"
-        judged = await asyncio.to_thread(notebook_story.executed, tmp_path, MODEL=str(kept / "mnist.safetensors"))
+        given = {"MODEL": str(kept / "mnist.safetensors"), "DIGITS": str(tmp_path / "data/heldout.npz")}
+        judged = await asyncio.to_thread(notebook_story.executed, tmp_path, **given)
 
         await it.kubectl("delete", "federatedlearning", "mnist")
         await it.until_nothing_is_left(run)

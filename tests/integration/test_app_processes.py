@@ -218,7 +218,7 @@ async def test_a_framework_that_nobody_adapted_is_refused_by_name(tmp_path: Path
 
     assert (failed.reason, str(failed)) == (
         "not-supported",
-        "apps of the framework 'jax' cannot be run here; those of flower, openfl, torch, sklearn, other can",
+        "apps of the framework 'jax' cannot be run here; those of flower, openfl, torch, sklearn, xgboost, other can",
     )
 
 

@@ -242,7 +242,7 @@ async def test_a_python_that_has_nothing_installed_says_what_is_missing(here: Ho
     venv.create(tmp_path / "bare", with_pip=False)
     said = {}
     async with listening(here) as (app, _):
-        for framework in ("fake", "flower", "jax"):
+        for framework in ("fake", "flower", "xgboost", "jax"):
             keeper = await keeper_of(here, f"--framework={framework}", python=tmp_path / "bare/bin/python")
             failed = await failure(app, here, "work")
             said[framework] = (failed.reason, str(failed))
@@ -251,9 +251,10 @@ async def test_a_python_that_has_nothing_installed_says_what_is_missing(here: Ho
     assert said == {
         "fake": ("load-failed", "fake cannot be imported in the app's environment: No module named 'numpy'; install the app again"),
         "flower": ("load-failed", "the app's environment has no flower; install flwr>=1.38,<1.42 in it"),
+        "xgboost": ("load-failed", "the app's environment has no xgboost; install xgboost>=2.1,<4.0 or xgboost-cpu>=2.1,<4.0 in it"),
         "jax": (
             "not-supported",
-            "apps of the framework 'jax' cannot be run here; those of flower, openfl, torch, sklearn, other, fake can",
+            "apps of the framework 'jax' cannot be run here; those of flower, openfl, torch, sklearn, xgboost, other, fake can",
         ),
     }
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from machine_story import Machine, machine, settle_environment
+import pytest_asyncio
+from machine_story import Lend, Machine, lasting_machine
 from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import load
 from server_story import NEWER, OLDER, PRIVATE, SECRET, small_app
@@ -17,12 +19,24 @@ from fedplane.schemas.views import Phase
 
 APP = {"name": "app"}
 
-pytestmark = pytest.mark.app
+pytestmark = [pytest.mark.app, pytest.mark.asyncio(loop_scope="module")]
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    settle_environment(monkeypatch)
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The machine's own directory."""
+    return tmp_path_factory.mktemp("machine")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lend(home: Path) -> AsyncIterator[Lend]:
+    async with lasting_machine(home) as lend:
+        yield lend
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def it(lend: Lend, tmp_path: Path) -> Machine:
+    return await lend(tmp_path)
 
 
 async def model_at_end(it: Machine, run: str) -> list[np.ndarray]:
@@ -59,39 +73,37 @@ def by_averaging() -> np.ndarray:
 
 
 async def test_an_unmodified_server_app_has_its_rounds_on_the_log_and_leaves_its_model_whether_replies_are_folded_or_not(
-    tmp_path: Path,
+    it: Machine,
 ) -> None:
-    async with machine(tmp_path) as it:
-        run = await it.submit(strategy=APP)
-        model = await model_at_end(it, run)
-        said = [record.fact.subject.split(".")[4:] for record in it.log]
-        view = await it.view_at_end(run)
-        kinds = [(each.instructions[0].kind, len(each.instructions), len(each.contents), each.training_round) for each in asked(it)]
-        folded = await model_at_end(it, await it.submit(strategy=APP, fold=True))
-        means = [record.fact.model is not None for record in it.log if isinstance(record.fact, Aggregated)]
+    run = await it.submit(strategy=APP)
+    model = await model_at_end(it, run)
+    said = [record.fact.subject.split(".")[4:] for record in it.log]
+    view = await it.view_at_end(run)
+    kinds = [(each.instructions[0].kind, len(each.instructions), len(each.contents), each.training_round) for each in asked(it)]
+    folded = await model_at_end(it, await it.submit(strategy=APP, fold=True))
+    means = [record.fact.model is not None for record in it.log if isinstance(record.fact, Aggregated)]
 
     assert_allclose(model[0], by_averaging(), rtol=1e-4, atol=1e-6)
     assert kinds == [("train", 3, 1, 1), ("evaluate", 3, 1, 1), ("train", 3, 1, 2), ("evaluate", 3, 1, 2)]
     assert [words[2] for words in said if words[:2] == ["round", "3"]] == [
-        "asked", "opened", "invited", "invited", "invited", "contributed", "contributed", "contributed", "closed", "aggregated",
+    "asked", "opened", "invited", "invited", "invited", "contributed", "contributed", "contributed", "closed", "aggregated",
     ]  # fmt: skip
     assert (view.phase, view.training_rounds_done, view.training_rounds, len(view.rounds)) == (Phase.COMPLETED, 2, 2, 4)
     assert_allclose(folded[0], model[0], rtol=1e-4, atol=1e-6)
     assert means == [True, False, True, False]
 
 
-async def test_what_users_write_into_servers_works_or_fails_with_its_last_words(tmp_path: Path) -> None:
+async def test_what_users_write_into_servers_works_or_fails_with_its_last_words(it: Machine, tmp_path: Path) -> None:
     app = small_app(tmp_path / "app", NEWER)
-    async with machine(tmp_path) as it:
-        first = await it.submit(strategy=APP, app=app)
-        model = await model_at_end(it, first)
-        metrics = it.log[-1].fact.metrics
-        second = await it.submit(strategy=APP, app=app, config={"behave": "refuse"})
-        refused = await model_at_end(it, second)
-        counts = await model_at_end(it, await it.submit(strategy=APP, app=app, config={"behave": "query"}))
-        queries = [(each.instructions[0].kind, len(each.contents)) for each in asked(it)]
-        raised = await it.end_of(await it.submit(strategy=APP, app=app, config={"behave": "raise"}))
-        exited = await it.end_of(await it.submit(strategy=APP, app=app, config={"behave": "exit"}))
+    first = await it.submit(strategy=APP, app=app)
+    model = await model_at_end(it, first)
+    metrics = it.log[-1].fact.metrics
+    second = await it.submit(strategy=APP, app=app, config={"behave": "refuse"})
+    refused = await model_at_end(it, second)
+    counts = await model_at_end(it, await it.submit(strategy=APP, app=app, config={"behave": "query"}))
+    queries = [(each.instructions[0].kind, len(each.contents)) for each in asked(it)]
+    raised = await it.end_of(await it.submit(strategy=APP, app=app, config={"behave": "raise"}))
+    exited = await it.end_of(await it.submit(strategy=APP, app=app, config={"behave": "exit"}))
 
     assert_allclose(model[0], halved(begun(first), 2), rtol=1e-5)
     assert (metrics["centrally_judged"], metrics["loss"], metrics["times"]) == (2, 0.5, 2)
@@ -107,13 +119,12 @@ async def test_what_users_write_into_servers_works_or_fails_with_its_last_words(
     assert exited.message.endswith("what a pity")
 
 
-async def test_servers_of_the_older_kind_run_and_so_do_secure_aggregation_and_differential_privacy(tmp_path: Path) -> None:
-    async with machine(tmp_path) as it:
-        older = await model_at_end(it, await it.submit(strategy=APP, app=small_app(tmp_path / "older", OLDER)))
-        sizes = [len(each.instructions) for each in asked(it)]
-        secret = await model_at_end(it, await it.submit(strategy=APP, app=small_app(tmp_path / "secret", SECRET)))
-        sizes += [len(each.instructions) for each in asked(it)]
-        private = await model_at_end(it, await it.submit(strategy=APP, app=small_app(tmp_path / "private", PRIVATE)))
+async def test_servers_of_the_older_kind_run_and_so_do_secure_aggregation_and_differential_privacy(it: Machine, tmp_path: Path) -> None:
+    older = await model_at_end(it, await it.submit(strategy=APP, app=small_app(tmp_path / "older", OLDER)))
+    sizes = [len(each.instructions) for each in asked(it)]
+    secret = await model_at_end(it, await it.submit(strategy=APP, app=small_app(tmp_path / "secret", SECRET)))
+    sizes += [len(each.instructions) for each in asked(it)]
+    private = await model_at_end(it, await it.submit(strategy=APP, app=small_app(tmp_path / "private", PRIVATE)))
 
     assert_array_equal(older[0], np.full(5, 2, np.float32))
     assert_allclose(secret[0], np.ones(5), atol=1e-3)
@@ -121,38 +132,36 @@ async def test_servers_of_the_older_kind_run_and_so_do_secure_aggregation_and_di
     assert set(sizes) == {3}, "calls from a pool of threads are one round"
 
 
-async def test_a_driver_that_is_killed_is_replaced_and_nothing_is_trained_twice(tmp_path: Path) -> None:
+async def test_a_driver_that_is_killed_is_replaced_and_nothing_is_trained_twice(it: Machine, tmp_path: Path) -> None:
     app = small_app(tmp_path / "app", NEWER)
-    async with machine(tmp_path) as it:
-        run = await it.submit(strategy=APP, app=app, config={"behave": "slow", "rounds": 4})
-        for round_ in (1, 4):
-            await it.until(run, lambda record, at=round_: isinstance(record.fact, Contributed) and record.fact.round == at)
-            before = it.up.pid_of("driver")
-            it.up.kill("driver")
-            while it.up.pids.get("driver", before) == before:
-                await asyncio.sleep(0.05)
-        model = await model_at_end(it, run)
-        rounds = [each.round for each in asked(it)]
-        times = it.log[-1].fact.metrics["times"]
+    run = await it.submit(strategy=APP, app=app, config={"behave": "slow", "rounds": 4})
+    for round_ in (1, 4):
+        await it.until(run, lambda record, at=round_: isinstance(record.fact, Contributed) and record.fact.round == at)
+        before = it.up.pid_of("driver")
+        it.up.kill("driver")
+        while it.up.pids.get("driver", before) == before:
+            await asyncio.sleep(0.05)
+    model = await model_at_end(it, run)
+    rounds = [each.round for each in asked(it)]
+    times = it.log[-1].fact.metrics["times"]
 
     assert rounds == list(range(8))
     assert times == 4, "each cluster trained once for each training round"
     assert_allclose(model[0], halved(begun(run), 4), rtol=1e-5)
 
 
-async def test_a_run_that_is_cancelled_takes_its_server_with_it(tmp_path: Path) -> None:
+async def test_a_run_that_is_cancelled_takes_its_server_with_it(it: Machine, home: Path, tmp_path: Path) -> None:
     app = small_app(tmp_path / "app", NEWER)
-    async with machine(tmp_path) as it:
-        run = await it.submit(strategy=APP, app=app, config={"behave": "slow", "rounds": 100})
-        await it.until(run, lambda record: isinstance(record.fact, Asked) and record.fact.round == 1)
-        servers = it.directory / "state" / "servers"
-        assert (servers / run / "server").is_dir()
-        await runs.cancel(it.bus, run, it.log[-1].fact.at, "enough")
-        end = await it.end_of(run)
-        async with asyncio.timeout(20):
-            while (servers / run).exists():
-                await asyncio.sleep(0.05)
-        printed = (servers / f"{run}.log").read_text()
+    run = await it.submit(strategy=APP, app=app, config={"behave": "slow", "rounds": 100})
+    await it.until(run, lambda record: isinstance(record.fact, Asked) and record.fact.round == 1)
+    servers = home / "state" / "servers"
+    assert (servers / run / "server").is_dir()
+    await runs.cancel(it.bus, run, it.log[-1].fact.at, "enough")
+    end = await it.end_of(run)
+    async with asyncio.timeout(20):
+        while (servers / run).exists():
+            await asyncio.sleep(0.05)
+    printed = (servers / f"{run}.log").read_text()
 
     assert isinstance(end, Cancelled)
     assert "the server begins" in printed

@@ -3,20 +3,17 @@
 import shutil
 import subprocess
 import zipfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from machine_story import TINY_APP, machine, settle_environment
+import pytest_asyncio
+from machine_story import TINY_APP, Lend, Machine, lasting_machine
 
 from fedplane.schemas.facts import Aggregated, Completed, Declined, Failed, Opened
 from fedplane.schemas.models import Task
 
-pytestmark = pytest.mark.app
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    settle_environment(monkeypatch)
+pytestmark = [pytest.mark.app, pytest.mark.asyncio(loop_scope="module")]
 
 
 TROUBLES = {
@@ -32,24 +29,35 @@ def processes_of(directory: Path) -> list[str]:
     return subprocess.run(["pgrep", "-f", str(directory)], capture_output=True, text=True, check=False).stdout.split()
 
 
-async def test_what_goes_wrong_on_one_cluster_is_said_and_the_others_go_on(tmp_path) -> None:
-    async with machine(tmp_path) as it:
-        for trouble, (reason, words) in TROUBLES.items():
-            run = await it.submit(
-                server={"rounds": 1, "minAvailableClients": 2},
-                rounds={"deadlineSeconds": 6, "evaluate": False},
-                config={"trouble": f"{trouble} at beta"},
-            )
-            end = await it.end_of(run)
-            declined = [record.fact for record in it.log if isinstance(record.fact, Declined)]
-            trained = [r.fact.members for r in it.log if isinstance(r.fact, Aggregated) and r.fact.task is Task.TRAIN]
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lend(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lend]:
+    directory = tmp_path_factory.mktemp("machine")
+    async with lasting_machine(directory) as lend:
+        yield lend
+        assert processes_of(directory) != []
+    assert processes_of(directory) == []
 
-            assert isinstance(end, Completed), (trouble, end)
-            assert trained == [("alpha", "gamma")], trouble
-            assert [(fact.cluster, fact.reason) for fact in declined] == [("beta", reason)], trouble
-            assert words in declined[0].message + declined[0].detail
-        assert processes_of(tmp_path) != []
-    assert processes_of(tmp_path) == []
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def it(lend: Lend, tmp_path: Path) -> Machine:
+    return await lend(tmp_path)
+
+
+async def test_what_goes_wrong_on_one_cluster_is_said_and_the_others_go_on(it: Machine) -> None:
+    for trouble, (reason, words) in TROUBLES.items():
+        run = await it.submit(
+            server={"rounds": 1, "minAvailableClients": 2},
+            rounds={"deadlineSeconds": 6, "evaluate": False},
+            config={"trouble": f"{trouble} at beta"},
+        )
+        end = await it.end_of(run)
+        declined = [record.fact for record in it.log if isinstance(record.fact, Declined)]
+        trained = [r.fact.members for r in it.log if isinstance(r.fact, Aggregated) and r.fact.task is Task.TRAIN]
+
+        assert isinstance(end, Completed), (trouble, end)
+        assert trained == [("alpha", "gamma")], trouble
+        assert [(fact.cluster, fact.reason) for fact in declined] == [("beta", reason)], trouble
+        assert words in declined[0].message + declined[0].detail
 
 
 def wrong_apps(directory: Path) -> dict[str, tuple[Path, str]]:
@@ -82,14 +90,13 @@ def wrong_apps(directory: Path) -> dict[str, tuple[Path, str]]:
     }
 
 
-async def test_an_app_that_cannot_be_used_fails_the_run_before_training_with_the_file_and_the_mend(tmp_path) -> None:
-    async with machine(tmp_path / "machine") as it:
-        for wrong, (app, said) in wrong_apps(tmp_path).items():
-            failed = await it.end_of(await it.submit(app=app, rounds={"attempts": 1}))
-            asked = {record.fact.task for record in it.log if isinstance(record.fact, Opened)}
-            told = {record.fact.message for record in it.log if isinstance(record.fact, Declined)}
+async def test_an_app_that_cannot_be_used_fails_the_run_before_training_with_the_file_and_the_mend(it: Machine, tmp_path: Path) -> None:
+    for wrong, (app, said) in wrong_apps(tmp_path).items():
+        failed = await it.end_of(await it.submit(app=app, rounds={"attempts": 1}))
+        asked = {record.fact.task for record in it.log if isinstance(record.fact, Opened)}
+        told = {record.fact.message for record in it.log if isinstance(record.fact, Declined)}
 
-            assert isinstance(failed, Failed), wrong
-            assert asked == {Task.INITIALIZE}, wrong
-            assert len(told) == 1 and said in told.pop(), (wrong, told)
-            assert said[:100] in failed.message, (wrong, failed.message)
+        assert isinstance(failed, Failed), wrong
+        assert asked == {Task.INITIALIZE}, wrong
+        assert len(told) == 1 and said in told.pop(), (wrong, told)
+        assert said[:100] in failed.message, (wrong, failed.message)

@@ -56,6 +56,18 @@ INCLUDES = {
     "some and not others": 'fab-include = ["odd/"]\nfab-exclude = ["odd/**/x.py"]',
 }
 
+WRONG = {
+    "its name": {"pyproject.toml": PROJECT.replace("odd-App-2", "odd_app").replace("INCLUDE", "")},
+    "a pattern for nothing": {"pyproject.toml": PROJECT.replace("INCLUDE", 'fab-include = ["*.csv"]')},
+    "no pattern": {"pyproject.toml": PROJECT.replace("INCLUDE", 'fab-include = ["!"]')},
+    "a kind of file": {"pyproject.toml": PROJECT.replace("INCLUDE", 'fab-include = ["**"]')},
+    "a component": {"pyproject.toml": PROJECT.replace("clientapp", "client").replace("INCLUDE", "")},
+    "its size": {"large.json": "7" * BUNDLE_BYTES_MAX},
+    "its depth": {"a/" * 11 + "b.py": ""},
+    "no project": {".gitignore": "*.toml"},
+}
+"""What each of the apps of which there can be no bundle has changed."""
+
 pytestmark = pytest.mark.app
 
 
@@ -87,25 +99,21 @@ def test_a_bundle_has_the_bytes_that_flower_gives_it(tmp_path: Path) -> None:
     assert len({file.read_bytes() for file in files.values()}) == len(apps)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"pyproject.toml": PROJECT.replace("odd-App-2", "odd_app").replace("INCLUDE", "")},
-        {"pyproject.toml": PROJECT.replace("INCLUDE", 'fab-include = ["*.csv"]')},
-        {"pyproject.toml": PROJECT.replace("INCLUDE", 'fab-include = ["!"]')},
-        {"pyproject.toml": PROJECT.replace("INCLUDE", 'fab-include = ["**"]')},
-        {"pyproject.toml": PROJECT.replace("clientapp", "client").replace("INCLUDE", "")},
-        {"large.json": "7" * BUNDLE_BYTES_MAX},
-        {"a/" * 11 + "b.py": ""},
-        {".gitignore": "*.toml"},
-    ],
-    ids=["its name", "a pattern for nothing", "no pattern", "a kind of file", "a component", "its size", "its depth", "no project"],
-)
-def test_what_flower_makes_no_bundle_of_becomes_none_here(tmp_path: Path, change: dict[str, str]) -> None:
-    app = odd_app(tmp_path / "odd", "", change)
-    subprocess.run([app_python(), "-c", BUILD, app, tmp_path / "odd.fab"], check=True, capture_output=True)
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    """Apps with one thing wrong, and the files that Flower was told to make of them, by one process: loading Flower takes seconds."""
+    directory = tmp_path_factory.mktemp("refused")
+    made = {name: (odd_app(directory / name, "", change), directory / f"{name}.fab") for name, change in WRONG.items()}
+    told = [path for pair in made.values() for path in pair]
+    subprocess.run([app_python(), "-c", BUILD, *told], check=True, capture_output=True)
+    return made
 
-    assert not (tmp_path / "odd.fab").exists()
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_flower_makes_no_bundle_of_becomes_none_here(wrong: str, refused: dict[str, tuple[Path, Path]]) -> None:
+    app, file = refused[wrong]
+
+    assert not file.exists()
     with pytest.raises(BadInput):
         bundled(app)
 

@@ -1,15 +1,18 @@
 """Real processes, and one cluster that needs longer than a round: it is carried, killed while it is, and counted once for each answer."""
 
 from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
-from machine_story import Machine, machine, settle_environment
+import pytest_asyncio
+from machine_story import Lend, Machine, lasting_machine
 
 from fedplane.runtime.ports import Recorded
 from fedplane.schemas.facts import Aggregated, Closed, Completed, Contributed, Folded, Invited, Opened
 from fedplane.schemas.models import Task
 
-pytestmark = pytest.mark.app
+pytestmark = [pytest.mark.app, pytest.mark.asyncio(loop_scope="module")]
 
 FEDBUFF = {
     "strategy": {"name": "fedbuff"}, "config": {"trouble": "slow at gamma", "seconds": 0.5},
@@ -18,9 +21,15 @@ FEDBUFF = {
 """The others take half a second for a round, and gamma three seconds more."""
 
 
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    settle_environment(monkeypatch)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lend(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lend]:
+    async with lasting_machine(tmp_path_factory.mktemp("machine")) as lend:
+        yield lend
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def it(lend: Lend, tmp_path: Path) -> Machine:
+    return await lend(tmp_path)
 
 
 def of_gamma(record: Recorded, kind: type[Invited | Contributed]) -> bool:
@@ -47,14 +56,13 @@ def assert_everyone_counted_once_for_each_question(it: Machine) -> list[tuple[st
     return [(cluster, question, number) for cluster, question, number in counted if question != number]
 
 
-async def test_nobody_waits_for_a_slow_cluster_and_what_it_does_is_counted_once(tmp_path) -> None:
-    async with machine(tmp_path) as it:
-        run = await it.submit(server={"rounds": 12, "minAvailableClients": 3}, **FEDBUFF)
-        late = (await it.until(run, lambda record: of_gamma(record, Contributed))).fact
-        folding = await it.until(run, lambda record: isinstance(record.fact, Folded) and record.fact.round >= late.round)
-        it.up.kill(f"aggregator-{folding.source.rpartition('/')[2]}")
-        end = await it.end_of(run)
-        counted_late = assert_everyone_counted_once_for_each_question(it)
+async def test_nobody_waits_for_a_slow_cluster_and_what_it_does_is_counted_once(it: Machine) -> None:
+    run = await it.submit(server={"rounds": 12, "minAvailableClients": 3}, **FEDBUFF)
+    late = (await it.until(run, lambda record: of_gamma(record, Contributed))).fact
+    folding = await it.until(run, lambda record: isinstance(record.fact, Folded) and record.fact.round >= late.round)
+    it.up.kill(f"aggregator-{folding.source.rpartition('/')[2]}")
+    end = await it.end_of(run)
+    counted_late = assert_everyone_counted_once_for_each_question(it)
 
     assert isinstance(end, Completed), end
     reasons = {record.fact.reason for record in it.log if isinstance(record.fact, Closed) and record.fact.round}
@@ -62,14 +70,13 @@ async def test_nobody_waits_for_a_slow_cluster_and_what_it_does_is_counted_once(
     assert ("gamma", 1, late.round) in counted_late
 
 
-async def test_a_collaborator_that_is_killed_while_it_is_carried_comes_back_and_answers_a_new_question(tmp_path) -> None:
-    async with machine(tmp_path) as it:
-        run = await it.submit(server={"rounds": 30, "minAvailableClients": 3}, **FEDBUFF)
-        carried = (await it.until(run, lambda record: of_gamma(record, Invited) and record.fact.carries is not None)).fact
-        it.up.kill("collaborator-gamma")
-        again = (await it.until(run, lambda record: of_gamma(record, Contributed))).fact
-        end = await it.end_of(run)
-        assert_everyone_counted_once_for_each_question(it)
+async def test_a_collaborator_that_is_killed_while_it_is_carried_comes_back_and_answers_a_new_question(it: Machine) -> None:
+    run = await it.submit(server={"rounds": 30, "minAvailableClients": 3}, **FEDBUFF)
+    carried = (await it.until(run, lambda record: of_gamma(record, Invited) and record.fact.carries is not None)).fact
+    it.up.kill("collaborator-gamma")
+    again = (await it.until(run, lambda record: of_gamma(record, Contributed))).fact
+    end = await it.end_of(run)
+    assert_everyone_counted_once_for_each_question(it)
 
     assert isinstance(end, Completed), end
     assert carried.carries == 1

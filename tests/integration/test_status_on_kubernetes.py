@@ -28,6 +28,7 @@ from fedplane.status.kube import MANAGER
 from fedplane.status.outward import status_of
 
 SEEN_SECONDS = 60
+LOOK_SECONDS = 0.1
 
 
 @dataclass
@@ -53,7 +54,7 @@ class Asked:
         """The status once it tells of that place on the log."""
         async with asyncio.timeout(SEEN_SECONDS):
             while (status := (await self.live()).get("status", {})).get("sequence") != sequence:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(LOOK_SECONDS)
         told: dict[str, Any] = status
         return told
 
@@ -61,7 +62,7 @@ class Asked:
         """How often, and about what, once there are so many."""
         async with asyncio.timeout(SEEN_SECONDS):
             while len(found := await self.cluster.all(EVENT, self.space)) < number:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(LOOK_SECONDS)
         uids = {each["involvedObject"]["uid"] for each in found}
         assert uids == {(await self.live())["metadata"]["uid"]}
         return {each["reason"]: (each["count"], each["message"]) for each in found}
@@ -193,7 +194,7 @@ async def test_an_api_server_that_was_away_gets_the_newest_state(run: Asked, nat
 
         async with asyncio.timeout(SEEN_SECONDS):
             while run.writes()[-1:] != [len(whole)]:  # the watch may not have heard of any yet
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(LOOK_SECONDS)
 
     assert completed == status_of(viewed(*whole))
     assert {"Completed", "RoundAggregated"} < set(events)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -45,6 +45,12 @@ class Machine:
     bus: NatsBus
     directory: Path
     log: list[Recorded] = field(default_factory=list)
+
+    async def whole(self, names: Set[str]) -> None:
+        """Wait until all of these processes run: one that was killed is started again a moment later."""
+        async with asyncio.timeout(RUN_SECONDS):
+            while not names <= self.up.pids.keys():
+                await asyncio.sleep(0.02)
 
     async def submit(self, *, app: Path = TINY_APP, **spec: Any) -> str:
         file = self.directory / "run.yaml"
@@ -90,6 +96,28 @@ async def machine(directory: Path, clusters: tuple[str, ...] = CLUSTERS, **optio
     ):
         await _advertised(bus, set(clusters))
         yield Machine(up, bus, directory)
+
+
+Lend = Callable[[Path], Awaitable[Machine]]
+"""What gives each test of a file the machine that they share, with a directory of its own for what it writes."""
+
+
+@asynccontextmanager
+async def lasting_machine(directory: Path, **options: Any) -> AsyncIterator[Lend]:
+    """One machine for the tests of a file, since starting one takes longer than most runs.
+
+    Each test asks for it with a directory of its own, and has it when everything runs again that an earlier one has killed.
+    """
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        settle_environment(monkeypatch)
+        async with machine(directory, **options) as it:
+            names = frozenset(it.up.pids)
+
+            async def lend(directory: Path) -> Machine:
+                await it.whole(names)
+                return Machine(it.up, it.bus, directory)
+
+            yield lend
 
 
 def _clusters_file(directory: Path, clusters: tuple[str, ...]) -> Path:

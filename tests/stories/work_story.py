@@ -22,6 +22,7 @@ from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
 OUTFIT = Outfit("ours:1", "nats://hub.example.org:4222")
 PATIENCE = Patience(start_seconds=0.5, refusal_seconds=0.2)
 WAIT_SECONDS = 20
+LOOK_SECONDS_MIN, LOOK_SECONDS_MAX = 0.02, 0.2
 
 
 def learning(name: str = "r", **spec: Any) -> FederatedLearning:
@@ -84,11 +85,13 @@ async def until_works(hub: Objects, *expected: tuple[str, str]) -> None:
 
 
 async def until(look: Callable[[], Any], expected: Any) -> None:
-    """Wait until what is there is what is expected."""
+    """Wait until what is there is what is expected. Looking at a real hub is work, so it is done ever less often."""
     give_up = asyncio.get_running_loop().time() + WAIT_SECONDS
+    pause_seconds = LOOK_SECONDS_MIN
     while (seen := await look()) != expected:
         assert asyncio.get_running_loop().time() < give_up, f"{seen} is not {expected} after {WAIT_SECONDS} s"
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(pause_seconds)
+        pause_seconds = min(1.5 * pause_seconds, LOOK_SECONDS_MAX)
 
 
 def status(applied: bool = True, message: str = "", **said: int | str) -> Object:
