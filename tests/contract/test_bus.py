@@ -10,7 +10,7 @@ import pytest
 from fedplane.runtime.errors import BusFull, Corrupt
 from fedplane.runtime.memory import MemoryBus
 from fedplane.runtime.nats import Limits, open_bus
-from fedplane.runtime.ports import Batch, Bus, Fence, Viewed
+from fedplane.runtime.ports import Backlog, Batch, Bus, Fence, Viewed
 from fedplane.schemas.facts import (
     Advertised,
     Cancelled,
@@ -245,6 +245,17 @@ async def test_a_lease_that_ends_without_a_result_goes_to_the_next(bus: Bus) -> 
     async with bus.work.lease(3) as lease:
         assert lease is not None
         assert lease.deliveries == 3
+
+
+async def test_a_queue_tells_how_many_tasks_wait_and_how_many_are_leased(bus: Bus) -> None:
+    for shard in range(3):
+        await bus.work.offer(f"work.fed.v1.r-1.1.fold.{shard}")
+    async with bus.work.lease(2) as lease:
+        assert lease is not None
+        leased = await bus.work.backlog()
+        await lease.done()
+
+    assert (leased, await bus.work.backlog()) == (Backlog(waiting=2, leased=1), Backlog(waiting=2, leased=0))
 
 
 async def test_a_lease_is_kept_alive_for_as_long_as_the_work_takes(bus: Bus) -> None:

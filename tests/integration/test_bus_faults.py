@@ -129,6 +129,21 @@ async def test_a_server_without_room_for_the_streams_says_so(tmp_path) -> None:
         server.stop()
 
 
+async def test_services_that_start_together_find_the_streams_made_though_the_server_has_no_room_for_them_twice(tmp_path) -> None:
+    server = NatsServer(tmp_path / "fitting", options=", max_file_store: 320MB")
+    server.start()
+    limits = Limits(log_bytes=10_000_000, bulk_bytes=100_000_000)  # the others take 208 MB
+    try:
+        async with contextlib.AsyncExitStack() as together:
+            opening = (together.enter_async_context(open_bus(server.url, name="test", source="/test", limits=limits)) for _ in range(6))
+            buses = await asyncio.gather(*opening)
+            outcome = await buses[0].log.state(declined(1))
+    finally:
+        server.stop()
+
+    assert outcome.mine
+
+
 async def test_nobody_there_is_an_error_that_names_the_address() -> None:
     with pytest.raises(Unreachable, match=r"no NATS server answered at nats://127.0.0.1:1 within 0.5 s"):
         async with open_bus("nats://127.0.0.1:1", name="test", source="/test", patience=Patience(connect_seconds=0.5)):

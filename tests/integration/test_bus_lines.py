@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 import pytest
@@ -14,6 +15,7 @@ from line_story import line
 
 from fedplane.runtime.errors import Unreachable
 from fedplane.runtime.nats import Limits, NatsBus, Patience, open_bus
+from fedplane.runtime.ports import Subscription
 from fedplane.runtime.service import EXIT_UNREACHABLE
 from fedplane.schemas.facts import Declined
 
@@ -98,6 +100,20 @@ async def test_whoever_reads_hears_that_the_server_ended_the_connection_for_good
 
         with pytest.raises(Unreachable, match="ended the connection for good: nats: maximum connections exceeded"):
             await asyncio.wait_for(task, 10)
+
+
+async def test_whoever_reads_a_subscription_hears_so_as_well(nats_server, other) -> None:
+    await other.subscriptions.make(Subscription("audit", (Declined.pattern(),), "me"))
+    async with (
+        line(nats_server.port) as to_server,
+        open_bus(to_server.url, name="test", source="/test") as bus,
+        aclosing(bus.subscriptions.read("audit")) as listening,
+    ):
+        await anext(listening)
+        to_server.say(THE_END)
+
+        with pytest.raises(Unreachable, match="ended the connection for good: nats: maximum connections exceeded"):
+            await asyncio.wait_for(anext(listening), 10)
 
 
 async def test_bytes_are_moved_on_a_new_connection_after_the_server_ended_the_old_one(nats_server, other) -> None:

@@ -105,7 +105,7 @@ async def test_an_ended_run_leaves_the_log_and_its_facts_and_models_can_still_be
     async with open_bus(nats_server.url, name="test", source="/test", limits=Limits()) as bus:
         run = await completed(bus, tmp_path / "work", checkpoints=2)
         facts, full = await log_of(bus, run), await bus.log.usage()
-        said = await fedplane(nats_server, "events", run, "--since-start", "--structured")
+        said = await fedplane(nats_server, "events", run, "--from-start", "--structured")
         last = await fedplane(nats_server, "model", run, "-o", str(tmp_path / "before"))
         async with status(nats_server.url):
             await until(is_purged, bus, run)
@@ -113,7 +113,7 @@ async def test_an_ended_run_leaves_the_log_and_its_facts_and_models_can_still_be
             less = await bus.log.usage()
             assert less.bytes < full.bytes / 20
             assert await archive(bus, run) == facts
-            again = await fedplane(nats_server, "events", run, "--since-start", "--structured")
+            again = await fedplane(nats_server, "events", run, "--from-start", "--structured")
             assert (said[0], again[0]) == (0, 0)
             *lines, archived = again[1].splitlines()
             assert lines == said[1].splitlines()

@@ -17,7 +17,7 @@ from fedplane.runtime.errors import Corrupt
 from fedplane.runtime.ports import Recorded
 from fedplane.schemas.envelope import FACT_BYTES_MAX, TRACEPARENT, Unreadable, read_structured, write_structured
 
-__all__ = ["Packer", "Unpacker"]
+__all__ = ["Packer", "Unpacker", "structured_line"]
 
 GZIP = 31
 """zlib's word for its widest window (15) in gzip's frame (16). The frame has no time in it, so equal facts give equal bytes."""
@@ -43,7 +43,7 @@ class Packer:
 
     def add(self, record: Recorded) -> None:
         """The next fact of the log. Raises Corrupt if it cannot be written."""
-        self._packed += self._compressor.compress(_line(record) + b"\n")
+        self._packed += self._compressor.compress(structured_line(record) + b"\n")
         self.facts += 1
 
     def end(self) -> memoryview:
@@ -80,7 +80,8 @@ class Unpacker:
             raise Corrupt("the archive ends in the middle")
 
 
-def _line(record: Recorded) -> bytes:
+def structured_line(record: Recorded) -> bytes:
+    """A fact as one JSON document, with what the log knows beside it. Raises Corrupt if it cannot be written."""
     more = {SEQUENCE: f"{record.sequence:0{SEQUENCE_DIGITS}}"}
     if record.id:
         more["id"] = record.id
@@ -89,7 +90,7 @@ def _line(record: Recorded) -> bytes:
     try:
         return write_structured(record.fact, record.source or "/", more, record.body)
     except (ValueError, RecursionError) as error:
-        raise Corrupt(f"{record.fact.subject} cannot be written into an archive: {error}") from error
+        raise Corrupt(f"{record.fact.subject} cannot be written as JSON: {error}") from error
 
 
 def _record(line: bytes) -> Recorded:

@@ -13,13 +13,14 @@ from datetime import UTC, datetime
 
 from fedplane.runtime.errors import BusFull, Corrupt
 from fedplane.runtime.headroom import check_room
-from fedplane.runtime.ports import Batch, Fence, Lease, Recorded, Stated, Usage, Viewed
+from fedplane.runtime.memory_subscriptions import MemorySubscriptions
+from fedplane.runtime.ports import Backlog, Batch, Begin, Fence, Lease, Letter, Recorded, Stated, Usage, Viewed
 from fedplane.schemas import envelope
 from fedplane.schemas.digests import Hashing, digest
 from fedplane.schemas.facts import Advertised, Fact, Submitted
 from fedplane.schemas.models import Piece
 
-__all__ = ["MemoryBulk", "MemoryBus", "MemoryLog", "MemoryTimers", "MemoryViews", "MemoryWork", "matches"]
+__all__ = ["MemoryBulk", "MemoryBus", "MemoryLetters", "MemoryLog", "MemoryTimers", "MemoryViews", "MemoryWork", "matches"]
 
 BATCH_FACTS_MAX = 256
 """As many facts as the real log hands over at once."""
@@ -50,6 +51,7 @@ class MemoryLog:
         self._registers: dict[str, Recorded] = {}
         self._sizes: dict[str, int] = {}
         self._bytes = 0
+        self._taken: dict[int, datetime] = {}
         self._grown = asyncio.Condition()
 
     async def state(self, fact: Fact, *, fence: Fence | None = None, traceparent: str | None = None) -> Stated:
@@ -64,6 +66,7 @@ class MemoryLog:
             return Stated(None, False)
         self._take_room(wire, fact)
         self._sequence += 1
+        self._taken[self._sequence] = datetime.now(UTC)
         read = envelope.read(wire.subject, wire.headers, wire.body)
         record = Recorded(read, self._sequence, wire.id, traceparent, self.source, wire.body)
         self.records.append(record)
@@ -72,9 +75,9 @@ class MemoryLog:
             self._grown.notify_all()
         return Stated(record, True)
 
-    async def tail(self, patterns: Sequence[str], after: int = 0) -> AsyncIterator[Batch]:
+    async def tail(self, patterns: Sequence[str], after: Begin | None = 0) -> AsyncIterator[Batch]:
         """See `Log.tail`."""
-        at, end, first = after, self._sequence, True
+        at, end, first = self._place(after), self._sequence, True
         while True:
             begin = bisect_right(self.records, at, key=lambda record: record.sequence)
             fresh, before = self.records[begin : begin + BATCH_FACTS_MAX], at
@@ -86,6 +89,13 @@ class MemoryLog:
             async with self._grown:
                 while at >= self._sequence:
                     await self._grown.wait()
+
+    def _place(self, begin: Begin | None) -> int:
+        if begin is None:
+            return self._sequence
+        if isinstance(begin, datetime):
+            return max((sequence for sequence, at in self._taken.items() if at < begin), default=0)
+        return begin
 
     def _is_last(self, record: Recorded) -> bool:
         return not isinstance(record.fact, Advertised) or self._registers[record.fact.subject] is record
@@ -200,6 +210,11 @@ class MemoryWork:
             if not held.finished:
                 held.leased = False
 
+    async def backlog(self) -> Backlog:
+        """See `Work.backlog`."""
+        given = sum(task.leased or task.not_before > 0 for task in self.tasks.values())
+        return Backlog(len(self.tasks) - given, given)
+
     def _free(self, now: float) -> _Held | None:
         return next((task for task in self.tasks.values() if not task.leased and task.not_before <= now), None)
 
@@ -288,17 +303,45 @@ class MemoryViews:
         self.views.pop(key, None)
 
 
+class MemoryLetters:
+    """Dead letters by reader and place."""
+
+    def __init__(self) -> None:
+        self._dead: dict[str, dict[int, Letter]] = {}
+
+    async def bury(self, reader: str, letter: Letter) -> None:
+        """See `Letters.bury`."""
+        self._dead.setdefault(reader, {})[letter.record.sequence] = letter
+
+    async def of(self, reader: str) -> AsyncIterator[Letter]:
+        """See `Letters.of`."""
+        for _, letter in sorted(self._dead.get(reader, {}).items()):
+            yield letter
+
+    async def settle(self, reader: str, sequence: int) -> None:
+        """See `Letters.settle`."""
+        self._dead.get(reader, {}).pop(sequence, None)
+
+
 @dataclass
 class MemoryBus:
     """All ports on one memory, as `open_bus` gives them on a server."""
 
     source: str = "/memory"
     log: MemoryLog = field(init=False)
+    subscriptions: MemorySubscriptions = field(init=False)
     timers: MemoryTimers = field(init=False)
     work: MemoryWork = field(default_factory=MemoryWork)
     bulk: MemoryBulk = field(default_factory=MemoryBulk)
     views: MemoryViews = field(default_factory=MemoryViews)
+    letters: MemoryLetters = field(default_factory=MemoryLetters)
+    connected: bool = True
+
+    def is_connected(self) -> bool:
+        """See `Bus.is_connected`. A memory is always there, unless a story has it otherwise."""
+        return self.connected
 
     def __post_init__(self) -> None:
         self.log = MemoryLog(self.source)
+        self.subscriptions = MemorySubscriptions(self.log)
         self.timers = MemoryTimers(self.log)

@@ -5,7 +5,7 @@ Two implementations pass the same tests (`tests/contract`):
 A port speaks of facts, pieces and tasks; subjects' prefixes, streams, headers and acknowledgements are the implementation's business.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +14,13 @@ from typing import Protocol
 from fedplane.schemas.facts import Fact
 from fedplane.schemas.models import Piece
 
-__all__ = ["Batch", "Bulk", "Bus", "Fence", "Lease", "Log", "Recorded", "Stated", "Timers", "Usage", "Viewed", "Views", "Work"]
+__all__ = [
+    "Backlog", "Batch", "Begin", "Bulk", "Bus", "Fence", "Handed", "Lease", "Letter", "Letters", "Log", "Recorded", "Stated",
+    "Subscription", "Subscriptions", "Timers", "Usage", "Viewed", "Views", "Work",
+]  # fmt: skip
+
+Begin = int | datetime
+"""Where a reader begins: behind a place on the log, or with what the log took since a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +63,14 @@ class Batch:
     """Facts in log order. `live` is whether the reader has now seen everything that was in the log when it began to read.
 
     `sequence` is the place of the last thing that was read, be it a fact or what could not be read as one; 0 if there was nothing.
-    `skipped` counts what could not be read as a fact.
+    `skipped` counts what could not be read as a fact, `pending` what is still to be read, as far as is known.
     """
 
     records: tuple[Recorded, ...]
     live: bool
     sequence: int = 0
     skipped: int = 0
+    pending: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +93,8 @@ class Log(Protocol):
         """
         ...
 
-    def tail(self, patterns: Sequence[str], after: int = 0) -> AsyncIterator[Batch]:
-        """Every fact that matches a pattern, from the first one after `after`, for ever.
+    def tail(self, patterns: Sequence[str], after: Begin | None = 0) -> AsyncIterator[Batch]:
+        """Every fact that matches a pattern, from the first one after `after`, for ever; None: after all that there is now.
 
         The patterns are of one stream, runs' or fleet's. The reader sees gapless log order across restarts of the server.
         The first batch comes even if it is empty, so that a reader of an empty log learns that it is live.
@@ -108,6 +115,56 @@ class Log(Protocol):
 
     async def usage(self) -> Usage:
         """How full the log of runs is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What is heard under a name, whose name it is, and where it began; without a `begin`, with what came after it was made."""
+
+    name: str
+    patterns: tuple[str, ...]
+    owner: str
+    begin: Begin | None = field(default=None, compare=False)
+
+
+class Handed(Protocol):
+    """What a subscription hands over. It hands it over again some day, unless it is told that it is done with; not what it was told of.
+
+    Without a record, it only says that it is `live`: nothing more is there to be handed over now.
+    """
+
+    record: Recorded | None
+    live: bool
+
+    async def done(self) -> None:
+        """It need not come again."""
+        ...
+
+
+class Subscriptions(Protocol):
+    """Readers whose place on the log the bus remembers, so that they miss nothing that the log still has when they come back."""
+
+    async def make(self, wanted: Subscription) -> bool:
+        """Have the bus remember the subscription; whether it did not before. Then it goes on where it was.
+
+        Raises BadInput when the name is taken by what is not the same; see `subscribing`.
+        """
+        ...
+
+    def read(self, name: str) -> AsyncGenerator[Handed, None]:
+        """What it has not handed over yet, or was not done with, in the log's order, for ever. Facts that cannot be read are skipped.
+
+        Raises BadInput when there is none of that name, or another process reads it.
+        """
+        ...
+
+    async def forget(self, name: str, owner: str) -> None:
+        """Remember it no longer. Raises BadInput when there is none of that name, or it is another's."""
+        ...
+
+    async def every(self) -> list[Subscription]:
+        """All that are remembered, by name."""
         ...
 
 
@@ -143,6 +200,14 @@ class Lease(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many tasks wait for somebody, and how many somebody has leased or given back for a while."""
+
+    waiting: int
+    leased: int
+
+
 class Work(Protocol):
     """Tasks that one process at a time should do."""
 
@@ -152,6 +217,10 @@ class Work(Protocol):
 
     def lease(self, wait_seconds: float) -> AbstractAsyncContextManager[Lease | None]:
         """The next task, or None if there is none for so long. The lease is kept alive while the block runs, and given up when it ends."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """How long the queue is."""
         ...
 
 
@@ -218,12 +287,44 @@ class Views(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A fact with which its reader could do nothing: why, what was answered last if anything was, how often it was tried, and when."""
+
+    record: Recorded
+    reason: str
+    status: int | None
+    attempts: int
+    at: datetime
+
+
+class Letters(Protocol):
+    """What readers of the log could do nothing with, kept until somebody looks."""
+
+    async def bury(self, reader: str, letter: Letter) -> None:
+        """Keep a dead letter, in place of an older one of the same fact. Raises BusFull when there is no room."""
+        ...
+
+    def of(self, reader: str) -> AsyncIterator[Letter]:
+        """The dead letters of that name that are there now."""
+        ...
+
+    async def settle(self, reader: str, sequence: int) -> None:
+        """Forget the dead letter of the fact at that place on the log, if there is one."""
+        ...
+
+
 class Bus(Protocol):
     """All ports together: what a service's `main` is given."""
 
     @property
     def log(self) -> Log:
         """The facts."""
+        ...
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """Readers of facts whose place is remembered."""
         ...
 
     @property
@@ -244,4 +345,13 @@ class Bus(Protocol):
     @property
     def views(self) -> Views:
         """What people look at."""
+        ...
+
+    @property
+    def letters(self) -> Letters:
+        """Dead letters."""
+        ...
+
+    def is_connected(self) -> bool:
+        """Whether the server can be heard. For one that cannot, ports wait and say nothing; whoever shows something says so."""
         ...

@@ -27,6 +27,7 @@ __all__ = [
     "Chosen",
     "Configuration",
     "Exposure",
+    "FILTERS",
     "INSTRUCTION_CHARACTERS_MAX",
     "Instant",
     "Instruction",
@@ -35,6 +36,7 @@ __all__ = [
     "METRIC_CHARACTERS_MAX",
     "Metrics",
     "Model",
+    "OUTSCORED",
     "Piece",
     "Refused",
     "Task",
@@ -201,6 +203,15 @@ class Exposure(Value):
     type: str
     address: str
     port: int | None = None
+
+
+FILTERS = (
+    "availability", "framework", "data", "claims", "accepted", "placement", "sets", "predicates", "taints", "cpu", "memory",
+)  # fmt: skip
+"""The word for each filter, in the order in which the scheduler asks them: of a refusal's reason, those before it were passed."""
+
+OUTSCORED = "outscored"
+"""The reason of a cluster that passed every filter and was not among the best."""
 
 
 class Refused(Value):

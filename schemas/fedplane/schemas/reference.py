@@ -1,12 +1,13 @@
 """The page that explains every fact to somebody who wants to subscribe: `docs/events.md`, as text.
 
-It is built from the classes, the glossary and the examples, so it cannot promise what the code does not do.
+It is built from the classes, the glossary and recorded events, so it cannot promise what the code does not do.
 This module only makes the text; `generate` puts it into the tree.
 """
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaValue
@@ -14,6 +15,7 @@ from pydantic.json_schema import JsonSchemaValue
 from fedplane.schemas.envelope import write
 from fedplane.schemas.examples import EXAMPLES
 from fedplane.schemas.facts import EVERYTHING, FACTS, Advertised, Closed, Completed, Contributed, Fact, Opened, all_facts_of
+from fedplane.schemas.headers import HEADERS
 from fedplane.schemas.json_schemas import VALUES, value_schema
 
 __all__ = ["events_page"]
@@ -42,12 +44,26 @@ One run, or one kind of fact:
     nats subscribe '{Contributed.pattern(cluster="hospital-a")}'
 
 A subscription hears what is said while it listens.
-Whoever must not miss anything, even while away, makes a durable consumer on the stream, where the same subjects begin with `log.`:
+Whoever must not miss anything makes a durable one: the server remembers how far it has come, and it goes on there.
 
-    nats consumer add LOG my-audit --filter 'log.{Completed.pattern()}' --deliver all --ack explicit --pull --defaults
-    nats consumer next LOG my-audit --ack
+    fedplane events --durable my-audit --from-start --structured
+
+With any NATS client that is a durable consumer on the stream, where the same subjects begin with `log.`:
+
+    nats consumer add LOG my-tracker --filter 'log.{Completed.pattern()}' --deliver all --ack explicit --pull --defaults
+    nats consumer next LOG my-tracker --ack
 
 Facts of runs are in the stream `LOG`, facts of the fleet in the stream `FLEET`.
+Both replay from the first fact that they still have, from a sequence number, or from a time.
+More of it, with programs: [subscribe](how-to/subscribe.md).
+
+## For programs
+
+- [JSON Schemas](../schemas/json), one for each fact's body.
+- [`asyncapi.yaml`](../schemas/asyncapi.yaml), an AsyncAPI 3.0 document with a channel for each fact, which refers to those schemas.
+- [Golden events](../tests/golden), a CloudEvent per line: what earlier versions said, and later ones have to read. Test yours with them.
+
+This page, the schemas and the AsyncAPI document are generated from the classes that the services themselves use.
 
 ## What is promised
 
@@ -56,35 +72,41 @@ Facts of runs are in the stream `LOG`, facts of the fleet in the stream `FLEET`.
 - **Announced means stored.** The server announces what it has stored, after it has stored it.
 - **One order.** A stream's sequence numbers order all facts of all runs.
   An answer that would come after its round's `{Closed.template.rpartition(".")[2]}` is refused.
-- **At least once.** A durable consumer may deliver a fact again until it is acknowledged.
-  `ce-id` is derived from the content, so it is the same each time.
+- **At least once.** A durable consumer may deliver a fact again until it is acknowledged; a plain subscription hears it once, or never.
 - **Of the fleet, the last statement counts.** Each of these facts replaces the one before it under its subject.
-- **Only optional fields are added.** Ignore what you do not know. A change that breaks readers is a new type that ends in `.v2`.
+
+### The same event has the same id
+
+`ce-id` is the first half of the SHA-256 of the subject and the body, made by whoever states the fact.
+So it is the same on the announcement, on each delivery to each consumer, in the log, and in the archive that a run leaves.
+Take it as it comes and do not compute it: a later version may have fields that yours leaves out.
+
+To do something once for each fact, remember the ids that you are done with, together with what you did, and leave out what you remember.
+In `LOG` a subject holds one fact, so `ce-subject` is as good a key, and a name that people can read.
+
+### What may change, and what does not
+
+| within `.v1`, there may come | and there never will |
+|---|---|
+| a fact of a new type, under a new subject | another subject or another meaning for a type |
+| a field that may be left out | a new field that must be there, or a field less |
+| a header | another name, type or unit for a field or a header |
+| a word where one is read by programs, as in `reason` or `task` | another meaning for a word |
+
+So ignore types, fields, headers and words that you do not know. A change that breaks readers is a new type that ends in `.v2`.
 
 ## What a message looks like
 
 A message is a CloudEvents 1.0 event in the binary mode of the NATS binding: attributes are headers, the body is JSON.
 """
 
-_HEADERS = {
-    "ce-specversion": "CloudEvents' version",
-    "ce-id": "derived from subject and content",
-    "ce-source": "which process states it",
-    "ce-type": "which fact it is, and its version",
-    "ce-subject": "the fact's identity, and the message's subject",
-    "ce-time": "when it was stated, as the field `at`",
-    "ce-datacontenttype": "always JSON",
-    "Nats-Msg-Id": "the id again: the server drops a repetition that comes soon",
-    "traceparent": "the trace of its run or round (W3C Trace Context); a fact of the fleet has none",
-}
 
-
-def events_page() -> str:
-    """The whole page."""
+def events_page(recorded: Mapping[str, Mapping[str, Any]]) -> str:
+    """The whole page. `recorded` are events of real runs by their type; a fact that is not among them is shown by a made-up one."""
     lines = [_OPENING, *_headers(), "", "Times are RFC 3339, names are DNS labels (RFC 1123), numbers are finite.", "", "## The facts", ""]
     lines += _contents()
     for fact, example in zip(FACTS, EXAMPLES, strict=True):
-        lines += ["", *_fact(fact, example)]
+        lines += ["", *_fact(fact), "", *_example(example, recorded.get(fact.type))]
     lines += ["", "## Values in facts"]
     for value in VALUES:
         lines += ["", f"### {value.__name__}", "", *_prose(value), "", *_fields(value)]
@@ -96,7 +118,7 @@ def _headers() -> Iterator[str]:
     yield "| header | example | meaning |"
     yield "|---|---|---|"
     for header, value in write(example, "/fedplane/collaborator/hospital-a", _TRACEPARENT).headers.items():
-        yield f"| `{header}` | `{value}` | {_HEADERS[header]} |"
+        yield f"| `{header}` | `{value}` | {HEADERS[header]} |"
 
 
 def _contents() -> Iterator[str]:
@@ -107,12 +129,20 @@ def _contents() -> Iterator[str]:
         yield f"| {beginnings.get(fact, '')} | [{fact.__name__}](#{fact.__name__.lower()}) | `{fact.template}` | {fact.said_by} |"
 
 
-def _fact(fact: type[Fact], example: Fact) -> Iterator[str]:
+def _fact(fact: type[Fact]) -> Iterator[str]:
     yield from (f"### {fact.__name__}", "", *_prose(fact), "")
     yield from (f"- subject `{fact.template}`", f"- type `{fact.type}` ([JSON Schema](../schemas/json/{fact.type}.json))")
-    yield from (f"- said by {fact.said_by}", "", *_fields(fact), "")
-    yield f"Example, on `{example.subject}`:"
-    yield from ("", "```json", json.dumps(json.loads(write(example, "/example").body), indent=2), "```")
+    yield from (f"- said by {fact.said_by}", "", *_fields(fact))
+
+
+def _example(made_up: Fact, recorded: Mapping[str, Any] | None) -> Iterator[str]:
+    if recorded is None:
+        body = json.loads(write(made_up, "/example").body)
+        yield f"A made-up example, on `{made_up.subject}`:"
+    else:
+        body = recorded["data"]
+        yield f"As `{recorded['source']}` said it, on `{recorded['subject']}`:"
+    yield from ("", "```json", json.dumps(body, indent=2, ensure_ascii=False), "```")
 
 
 def _prose(documented: type[BaseModel]) -> list[str]:

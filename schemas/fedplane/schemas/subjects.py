@@ -1,16 +1,18 @@
-"""Subjects that carry no facts: bytes and tasks. They have their place beside `facts` because a permission is written against them, too.
+"""Subjects that carry no facts: bytes, tasks, dead letters and a question.
+They are beside `facts` since permissions are written against them, too.
 
 A cluster may write only under its own name, and read only the models of the runs that it takes part in; both follow from the subject.
 Nothing else in the project puts such a subject together or takes one apart.
 """
 
 __all__ = [
-    "archive_piece", "asked_piece", "bulk_of_round", "bulk_of_run", "chunks_of", "given_models", "given_piece", "layouts_of_models",
-    "model_piece", "parse_work_on", "reply_piece", "update_piece", "work_on",
+    "WORK_TEMPLATE", "archive_piece", "asked_piece", "bulk_of_round", "bulk_of_run", "chunks_of", "dead_letter", "dead_letters",
+    "given_models", "given_piece", "layouts_of_models", "model_piece", "parse_work_on", "reader_of", "reply_piece", "update_piece",
+    "work_on",
 ]  # fmt: skip
 
 
-def update_piece(run: str, round_: int, cluster: str, attempt: str, shard: int | str) -> str:
+def update_piece(run: str, round_: int | str, cluster: str, attempt: str, shard: int | str) -> str:
     """Where a cluster stores one shard of its update; `shard` may be "layout"."""
     return f"bulk.fed.v1.{run}.{round_}.update.{cluster}.{attempt}.{shard}"
 
@@ -50,15 +52,34 @@ def layouts_of_models(run: str) -> str:
     return f"bulk.fed.v1.{run}.*.model.*.layout.0"
 
 
+WORK_TEMPLATE = "work.fed.v1.{run}.{round}.{what}.{shard}"
+"""What tasks' subjects look like."""
+
+
 def work_on(what: str, run: str, round_: int, shard: int) -> str:
     """The task to do something with one shard of a round: "measure" or "fold" it."""
-    return f"work.fed.v1.{run}.{round_}.{what}.{shard}"
+    return WORK_TEMPLATE.format(run=run, round=round_, what=what, shard=shard)
 
 
 def parse_work_on(subject: str) -> tuple[str, str, int, int]:
     """What is to be done, and the run, round and shard."""
     *_, run, round_, what, shard = subject.split(".")
     return what, run, int(round_), int(shard)
+
+
+def dead_letter(reader: str, sequence: int) -> str:
+    """A fact with which the reader of that name could do nothing, by its place on the log."""
+    return f"dead.fed.v1.{reader}.{sequence}"
+
+
+def dead_letters(reader: str = "*") -> str:
+    """All dead letters of a reader."""
+    return f"dead.fed.v1.{reader}.*"
+
+
+def reader_of(name: str) -> str:
+    """Where the one process answers that reads the durable subscription of that name. Nothing is stored under it."""
+    return f"reading.fed.v1.{name}"
 
 
 def bulk_of_round(run: str, round_: int | str, kind: str = "*") -> str:

@@ -59,11 +59,15 @@ class RoundState(StrEnum):
 
 
 class Decline(_Shown):
-    """A cluster that could not answer its invitation, or whose answer does not count, and why."""
+    """A cluster that could not answer its invitation, or whose answer does not count, and why.
+
+    `seconds` is how long after the round was opened it said that it could not answer; an answer that does not count has its own time.
+    """
 
     cluster: Name
     reason: str
     message: str
+    seconds: float | None = None
 
 
 class RoundView(_Shown):
@@ -71,6 +75,8 @@ class RoundView(_Shown):
 
     `declined` are those who could not answer, `rejected` those who did and whose answer does not count.
     `message` says why a round failed, or why it was closed.
+    `answered_seconds` is how long after the opening each of `answered` did, by its own clock against that of whoever opened the round.
+    `carried` are the clusters that still work on the question of an earlier round, and on which; `left_out` who was not asked, and why.
     """
 
     round: int
@@ -80,9 +86,13 @@ class RoundView(_Shown):
     message: str = ""
     opened_at: Instant
     deadline: Instant
+    closed_at: Instant | None = None
     ended_at: Instant | None = None
     invited: tuple[Name, ...]
     answered: tuple[Name, ...] = ()
+    answered_seconds: tuple[float, ...] = ()
+    carried: dict[Name, int] = {}
+    left_out: dict[str, str] = {}
     declined: tuple[Decline, ...] = ()
     rejected: tuple[Decline, ...] = ()
     metrics: Metrics = {}
@@ -126,6 +136,11 @@ class RunView(_Shown):
     storage: str = ""
     location: str = ""
     listeners: tuple[Exposure, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """How it is, for a person. A run that was cancelled has failed, too; the word before the message tells the two apart."""
+        return f"{self.failure_reason}: {self.message}" if self.failure_reason else self.message
 
     @property
     def ended(self) -> bool:

@@ -9,14 +9,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fedplane.runtime.nats.bulk import NatsBulk
-from fedplane.runtime.nats.connection import CONTROL_PENDING_BYTES, Patience, close, connect
+from fedplane.runtime.nats.connection import CONTROL_PENDING_BYTES, Credentials, Patience, close, connect, without_secrets
+from fedplane.runtime.nats.letters import NatsLetters
 from fedplane.runtime.nats.log import NatsLog
+from fedplane.runtime.nats.looking import look
 from fedplane.runtime.nats.streams import Limits, declare, declared
+from fedplane.runtime.nats.subscriptions import NatsSubscriptions
 from fedplane.runtime.nats.timers import NatsTimers
 from fedplane.runtime.nats.views import NatsViews
 from fedplane.runtime.nats.work import NatsWork
 
-__all__ = ["Limits", "NatsBus", "Patience", "open_bus"]
+__all__ = ["Credentials", "Limits", "NatsBus", "Patience", "look", "open_bus", "without_secrets"]
 
 
 PATIENCE = Patience()
@@ -27,29 +30,38 @@ class NatsBus:
     """All ports on one server."""
 
     log: NatsLog
+    subscriptions: NatsSubscriptions
     timers: NatsTimers
     work: NatsWork
     bulk: NatsBulk
     views: NatsViews
+    letters: NatsLetters
     is_connected: Callable[[], bool]
 
 
 @asynccontextmanager
 async def open_bus(
-    url: str, *, name: str, source: str, limits: Limits | None = None, patience: Patience = PATIENCE
+    url: str,
+    *,
+    name: str,
+    source: str,
+    limits: Limits | None = None,
+    patience: Patience = PATIENCE,
+    credentials: Credentials | None = None,
 ) -> AsyncIterator[NatsBus]:
     """Connect, declare the streams if `limits` are given (else wait for somebody to declare them), and close everything at the end.
 
     Raises Unreachable when no server answers, or nobody declares the streams, within the patience.
     Raises BusFull when the server has no room for them.
     """
-    connection = await connect(url, name, CONTROL_PENDING_BYTES, patience)
-    bulk = NatsBulk(url, name, patience)
+    connection = await connect(url, name, CONTROL_PENDING_BYTES, patience, credentials=credentials)
+    bulk = NatsBulk(url, name, patience, credentials)
     try:
         jetstream = connection.jetstream()
         await (declare(jetstream, limits) if limits else declared(jetstream, patience))
         log = NatsLog(connection, source)
-        yield NatsBus(log, NatsTimers(connection, log), NatsWork(connection), bulk, NatsViews(connection), lambda: connection.is_connected)
+        timers, work, views, letters = NatsTimers(connection, log), NatsWork(connection), NatsViews(connection), NatsLetters(connection)
+        yield NatsBus(log, NatsSubscriptions(connection), timers, work, bulk, views, letters, lambda: connection.is_connected)
     finally:
         await bulk.close()
         await close(connection)

@@ -10,8 +10,9 @@ Source: JetStream API (CONSUMER.MSG.NEXT), ADR-13 of the NATS architecture repos
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import nats.errors
 import structlog
@@ -23,8 +24,9 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from fedplane.runtime.errors import BusError, Unreachable
 from fedplane.runtime.nats.connection import door
+from fedplane.runtime.ports import Begin
 
-__all__ = ["Pulled", "forget", "pull"]
+__all__ = ["LINGERING", "READER", "Pulled", "Stale", "ask", "beginning", "check_open", "forget", "pull", "take"]
 
 BATCH_MESSAGES_MAX = 256
 """How many messages are on their way at most: a thousand facts a second need four requests, and 256 facts are a quarter of a megabyte."""
@@ -42,6 +44,10 @@ REQUEST_DONE = "Batch Completed"
 
 EXPIRES_SECONDS = 30.0
 HEARTBEAT_SECONDS = 1.0
+LINGERING: Mapping[str, int | bool] = {"expires": int(EXPIRES_SECONDS * 1e9), "idle_heartbeat": int(HEARTBEAT_SECONDS * 1e9)}
+REQUEST: Mapping[str, int | bool] = {"batch": BATCH_MESSAGES_MAX, "max_bytes": BATCH_BYTES_MAX, **LINGERING}
+"""What is asked of the server; it counts in nanoseconds."""
+
 SILENCE_SECONDS = 2.5
 """The server says something every second while a request is open; two and a half seconds of silence mean that it forgot us."""
 
@@ -49,6 +55,9 @@ CONSUMER_AGE_SECONDS = 60.0
 """A consumer that nobody reads from disappears after a minute, so a killed reader leaves nothing behind."""
 
 RETRY_SECONDS = 0.2
+
+READER = "fedplane-reader"
+"""The word in a consumer's metadata under which stands who reads: by it, an onlooker knows which processes live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +68,27 @@ class Pulled:
     pending: int
 
 
-class _Stale(Exception):
+def beginning(after: Begin) -> ConsumerConfig:
+    """Where a consumer begins."""
+    if isinstance(after, datetime):
+        return ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_TIME, opt_start_time=after)
+    return ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=after + 1)
+
+
+class Stale(Exception):
     """The consumer can no longer be trusted; the sentence says why."""
 
 
-async def pull(connection: Client, stream: str, filters: list[str], after: int, *, last_only: bool = False) -> AsyncIterator[Pulled]:
-    """Messages of a stream that match a filter, from the first one after sequence `after`, for ever. The first item may be empty.
+def check_open(connection: Client, failure: Exception) -> None:
+    """Raises Unreachable, because of that failure, when trying again is of no use."""
+    if connection.is_closed:
+        raise Unreachable(f"the server ended the connection for good: {connection.last_error or 'no reason given'}") from failure
+
+
+async def pull(
+    connection: Client, stream: str, filters: list[str], after: Begin, *, last_only: bool = False
+) -> AsyncGenerator[Pulled, None]:
+    """Messages of a stream that match a filter, from the first one after `after`, for ever. The first item may be empty.
 
     `last_only` begins with the last message of each subject.
     """
@@ -77,22 +101,17 @@ async def pull(connection: Client, stream: str, filters: list[str], after: int, 
                 if pulled.messages or first or pulled.pending == 0:
                     first = False
                     yield pulled
-        except (_Stale, BusError) as error:
-            if connection.is_closed:
-                raise Unreachable(f"the server ended the connection for good: {connection.last_error or 'no reason given'}") from error
+        except (Stale, BusError) as error:
+            check_open(connection, error)
             logger.debug("reading the stream again from where we were", after=at, why=str(error))
             await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _one_consumer(connection: Client, stream: str, filters: list[str], after: int, last_only: bool) -> AsyncIterator[Pulled]:
-    start = (
-        ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT)
-        if last_only
-        else ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=after + 1)
-    )
+async def _one_consumer(connection: Client, stream: str, filters: list[str], after: Begin, last_only: bool) -> AsyncIterator[Pulled]:
+    start = ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT) if last_only else beginning(after)
     configuration = start.evolve(
         name=f"reader-{secrets.token_hex(8)}", ack_policy=AckPolicy.NONE, filter_subjects=filters, mem_storage=True, num_replicas=1,
-        inactive_threshold=CONSUMER_AGE_SECONDS,
+        inactive_threshold=CONSUMER_AGE_SECONDS, metadata={READER: str(connection.options["name"])},
     )  # fmt: skip
     with door(f"read stream {stream}"):
         consumer = await connection.jetstream().add_consumer(stream, configuration)
@@ -103,16 +122,16 @@ async def _one_consumer(connection: Client, stream: str, filters: list[str], aft
         yield Pulled([], pending)
         while True:
             if owed <= 0:
-                await _ask(connection, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer.name}", inbox)
+                await ask(connection, stream, str(consumer.name), inbox, REQUEST)
                 owed = BATCH_MESSAGES_MAX
-            messages, owed, delivered = await _take(subscription, owed)
+            messages, owed, delivered = await take(subscription, owed)
             gapless = [message for number, message in enumerate(messages, expected) if message.metadata.sequence.consumer == number]
             expected += len(gapless)
             if gapless:
                 pending = gapless[-1].metadata.num_pending
                 yield Pulled(gapless, pending)
             if len(gapless) < len(messages) or (delivered or 0) >= expected:
-                raise _Stale(f"message {expected} of the consumer was lost on its way")
+                raise Stale(f"message {expected} of the consumer was lost on its way")
             if pending and delivered is not None and not messages:  # the server is idle: what was to come has been purged
                 pending = 0
                 yield Pulled([], pending)
@@ -120,22 +139,17 @@ async def _one_consumer(connection: Client, stream: str, filters: list[str], aft
         await forget(connection, subscription)
 
 
-async def _ask(connection: Client, subject: str, inbox: str) -> None:
-    request = {
-        "batch": BATCH_MESSAGES_MAX,
-        "max_bytes": BATCH_BYTES_MAX,
-        "expires": int(EXPIRES_SECONDS * 1e9),
-        "idle_heartbeat": int(HEARTBEAT_SECONDS * 1e9),
-    }
+async def ask(connection: Client, stream: str, consumer: str, inbox: str, request: Mapping[str, int | bool]) -> None:
+    """Have the server send messages of a consumer to the inbox."""
     with door("ask for messages"):
-        await connection.publish(subject, json.dumps(request).encode(), reply=inbox)
+        await connection.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}", json.dumps(request).encode(), reply=inbox)
 
 
-async def _take(subscription: Subscription, owed: int) -> tuple[list[Msg], int, int | None]:
+async def take(subscription: Subscription, owed: int) -> tuple[list[Msg], int, int | None]:
     """Everything that has arrived, at least one message or one word of the server's.
 
     Also how many messages the server still owes, and how many it says it has delivered in all; None if it says nothing.
-    It says so when a second has passed in which there was nothing to deliver.
+    It says so when a second has passed in which there was nothing to deliver. Raises Stale when it is silent, or finds something wrong.
     """
     messages: list[Msg] = []
     delivered = None
@@ -144,9 +158,9 @@ async def _take(subscription: Subscription, owed: int) -> tuple[list[Msg], int, 
         while subscription.pending_msgs and len(arrived) < BATCH_MESSAGES_MAX:
             arrived.append(await subscription.next_msg(timeout=SILENCE_SECONDS))
     except nats.errors.TimeoutError as error:
-        raise _Stale(f"the server was silent for {SILENCE_SECONDS:g} s") from error
+        raise Stale(f"the server was silent for {SILENCE_SECONDS:g} s") from error
     except nats.errors.Error as error:
-        raise _Stale(f"the connection was lost ({error or type(error).__name__})") from error
+        raise Stale(f"the connection was lost ({error or type(error).__name__})") from error
     for message in arrived:
         # A message of the stream comes with a reply subject. One without is a word of the server's.
         said = message.headers or {}
@@ -161,7 +175,7 @@ async def _take(subscription: Subscription, owed: int) -> tuple[list[Msg], int, 
         elif status == "100":
             delivered = int(said.get("Nats-Last-Consumer", "0"))
         else:
-            raise _Stale(f"the server said {status} {why}")
+            raise Stale(f"the server said {status} {why}")
     return messages, owed, delivered
 
 

@@ -9,11 +9,14 @@
 | BULK | chunks of updates and models | one message per chunk; refuses new ones when full instead of dropping old ones |
 | KV_runs | views | a NATS key-value bucket, so that `nats kv get runs RUN` works |
 
+LETTERS is no part of this: it has the dead letters of webhooks, and is made when there is one; see `letters`.
 LOG and FLEET republish what they store, without the `log.` prefix: that is what subscribers hear, and nobody hears what was not stored.
 Schedules need a stream of their own because a stream that refuses new messages may not have them.
 """
 
 import asyncio
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +25,19 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RePublish, RetentionPolicy, StorageType, StreamConfig
 
 from fedplane.runtime.errors import BusError, Unreachable
-from fedplane.runtime.nats.connection import Patience, door
+from fedplane.runtime.nats.connection import NO_ROOM, Patience, door
+from fedplane.runtime.observed import Difference
 
-__all__ = ["BULK", "FLEET", "LOG", "STATED", "TIMERS", "VIEWS", "WORK", "Limits", "declare", "declared", "stream_of"]
+__all__ = [
+    "BULK", "FLEET", "FOLDS_CONSUMER", "LOG", "STATED", "STREAMS", "TIMERS", "TIMERS_CONSUMER", "VIEWS", "WORK",
+    "Limits", "declare", "declared", "drift", "stream_of",
+]  # fmt: skip
 
 LOG, FLEET, TIMERS, WORK, BULK, VIEWS = "LOG", "FLEET", "TIMERS", "WORK", "BULK", "KV_runs"
+STREAMS = (LOG, FLEET, TIMERS, WORK, BULK, VIEWS)
+
+BEING_MADE_SECONDS = (0.05, 0.2, 1.0)
+"""How long to wait each time for a stream that another process may be making: a server with a slow disk needs a second."""
 
 STATED = "log."
 """The prefix under which a fact is published to be stored; the server announces it without."""
@@ -87,17 +98,65 @@ def _configurations(limits: Limits) -> list[StreamConfig]:
     ]  # fmt: skip
 
 
+CHOSEN_BY_OPERATORS = frozenset({"max_bytes", "num_replicas"})
+"""What of a stream may differ from what we would declare: how much it holds, and on how many servers."""
+
+UNDECLARED: Mapping[str, Any] = {
+    "max_msgs": -1, "max_msg_size": -1, "max_consumers": -1, "max_age": 0, "sealed": False, "deny_purge": False, "no_ack": False,
+    "mirror": None, "sources": None, "subject_transform": None,
+}  # fmt: skip
+"""What a stream has when we declare nothing, as the server says it; anything else would lose facts, or refuse them."""
+
+
+def drift(stream: str, found: Mapping[str, Any]) -> tuple[Difference, ...]:
+    """Each field in which a stream's configuration, as the API's JSON has it, differs from what this version declares.
+
+    What the server says of its own, and what operators choose, is left alone; a field that is not said is off.
+    """
+    (ours,) = (each for each in _configurations(Limits()) if each.name == stream)
+    plain = json.loads(json.dumps(ours.as_dict()))
+    wanted = {**UNDECLARED, **{name: value for name, value in plain.items() if value}}
+    differing = (name for name in wanted if name not in CHOSEN_BY_OPERATORS and (found.get(name) or None) != (wanted[name] or None))
+    return tuple(Difference(name, found.get(name), wanted[name]) for name in sorted(differing))
+
+
 async def declare(jetstream: JetStreamContext, limits: Limits) -> None:
     """Make the streams and consumers that are missing. Those that are there stay as they are: changing limits is an operator's decision."""
     for configuration in _configurations(limits):
         with door(f"declare stream {configuration.name}"):
-            try:
-                await jetstream.stream_info(str(configuration.name))
-            except nats.js.errors.NotFoundError:
-                await jetstream.add_stream(configuration)
+            await _stream(jetstream, configuration)
     lease = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=limits.lease_seconds, max_deliver=-1)
     await _consumer(jetstream, WORK, lease.evolve(durable_name=FOLDS_CONSUMER))
     await _consumer(jetstream, TIMERS, lease.evolve(durable_name=TIMERS_CONSUMER, filter_subject="due.fed.v1.>"))
+
+
+async def _stream(jetstream: JetStreamContext, configuration: StreamConfig) -> None:
+    """Make the stream if it is missing.
+
+    Services start together. A server that makes the stream for one of them counts it a second time for the others before it sees that they
+    ask for the same, so whoever is told that there is no room for it looks whether it is there.
+    """
+    waits = [*BEING_MADE_SECONDS]
+    while True:
+        try:
+            await jetstream.stream_info(str(configuration.name))
+        except nats.js.errors.NotFoundError:
+            if await _was_made(jetstream, configuration, insist=not waits):
+                return
+            await asyncio.sleep(waits.pop(0))
+        else:
+            return
+
+
+async def _was_made(jetstream: JetStreamContext, configuration: StreamConfig, *, insist: bool) -> bool:
+    """Whether we have made it now. That there is no room is an error only if we `insist`."""
+    try:
+        await jetstream.add_stream(configuration)
+    except nats.js.errors.APIError as error:
+        if insist or error.err_code not in NO_ROOM:
+            raise
+        return False
+    return True
 
 
 async def _consumer(jetstream: JetStreamContext, stream: str, configuration: ConsumerConfig) -> None:
