@@ -164,15 +164,27 @@ def test_a_round_shows_who_was_asked_who_answered_who_declined_and_what_came_out
             message="everyone answered",
             opened_at=at(3),
             deadline=at(63),
+            closed_at=at(6),
             ended_at=at(7),
             invited=("a", "b"),
             answered=("a",),
-            declined=(Decline(cluster="b", reason="AppCrashed", message="out of memory"),),
+            answered_seconds=(1.0,),
+            declined=(Decline(cluster="b", reason="AppCrashed", message="out of memory", seconds=2.0),),
             metrics={"loss": 0.5},
         ),
     )
     assert (view.round, view.task, view.training_rounds_done, view.model) == (0, Task.TRAIN, 1, model(0))
     assert view.message == "Training round 1 of 2: done by 1 cluster."
+
+
+def test_a_round_shows_who_was_not_asked_and_whose_answer_to_an_earlier_question_it_takes() -> None:
+    more = {"left_out": {"c": "refused in 3 rounds"}, "carried": {"b": 0}}
+    behind = contributed(2, 1, "a")  # its clock is
+
+    view = told(submitted(), opened(3, 1).model_copy(update=more), behind)[RUN]
+
+    assert (view.rounds[0].left_out, view.rounds[0].carried) == (more["left_out"], more["carried"])
+    assert view.rounds[0].answered_seconds == (0.0,)
 
 
 def test_an_evaluation_answers_without_a_new_model_or_another_training_round() -> None:

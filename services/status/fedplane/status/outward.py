@@ -27,7 +27,7 @@ from fedplane.schemas.object_status import (
 )
 from fedplane.schemas.views import Phase, RoundView, RunView
 
-__all__ = ["STATUS_BYTES_MAX", "Standing", "standing", "status_of"]
+__all__ = ["STATUS_BYTES_MAX", "Standing", "measured", "standing", "status_of"]
 
 STATUS_BYTES_MAX = 700_000
 """An object has to fit etcd's 1.5 MB in a request, and beside the status there are its spec and who holds which field."""
@@ -106,7 +106,7 @@ def _status(view: RunView, clusters: int) -> ObjectStatus:
             )
             for refused in sorted(view.refused, key=lambda refused: refused.cluster)[:clusters]
         ),
-        metrics=_measured(view),
+        metrics=measured(view),
         model=_model(view),
     )
 
@@ -152,7 +152,7 @@ def _terms(terms: tuple[Term, ...]) -> tuple[CriterionStatus, ...]:
     return tuple(CriterionStatus(criterion=term.criterion, score=term.score, weight=term.weight) for term in terms)
 
 
-def _measured(view: RunView) -> Metrics:
+def measured(view: RunView) -> Metrics:
     """The run's own metrics if it has completed; until then the last value of each, as the aggregator takes them."""
     if view.phase is Phase.COMPLETED:
         return view.metrics

@@ -4,6 +4,7 @@ Pure. An answer counts while its round is open; what comes later, or belongs to 
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from fedplane.schemas import facts
@@ -25,6 +26,8 @@ def _opened(view: RunView, fact: facts.Opened) -> RunView:
         opened_at=fact.at,
         deadline=fact.deadline,
         invited=fact.clusters,
+        carried=fact.carried,
+        left_out={cluster: cut(why) for cluster, why in fact.left_out.items()},
     )
     return view.model_copy(
         update={
@@ -41,7 +44,7 @@ def _answered(view: RunView, fact: facts.Contributed | facts.Evaluated) -> RunVi
     of = _round(view, fact)
     if of is None or of.state is not RoundState.OPEN or fact.cluster not in of.invited or fact.cluster in of.answered:
         return view
-    return _with_round(view, of, answered=(*of.answered, fact.cluster))
+    return _with_round(view, of, answered=(*of.answered, fact.cluster), answered_seconds=(*of.answered_seconds, _after(of, fact.at)))
 
 
 def _declined(view: RunView, fact: facts.Declined) -> RunView:
@@ -50,7 +53,8 @@ def _declined(view: RunView, fact: facts.Declined) -> RunView:
         return view
     if any(decline.cluster == fact.cluster for decline in of.declined):
         return view
-    return _with_round(view, of, declined=(*of.declined, Decline(cluster=fact.cluster, reason=fact.reason, message=cut(fact.message))))
+    said = Decline(cluster=fact.cluster, reason=fact.reason, message=cut(fact.message), seconds=_after(of, fact.at))
+    return _with_round(view, of, declined=(*of.declined, said))
 
 
 def _rejected(view: RunView, fact: facts.Rejected) -> RunView:
@@ -64,9 +68,9 @@ def _rejected(view: RunView, fact: facts.Rejected) -> RunView:
 
 def _closed(view: RunView, fact: facts.Closed) -> RunView:
     of = _round(view, fact)
-    return (
-        view if of is None or of.state is not RoundState.OPEN else _with_round(view, of, state=RoundState.CLOSED, message=cut(fact.reason))
-    )
+    if of is None or of.state is not RoundState.OPEN:
+        return view
+    return _with_round(view, of, state=RoundState.CLOSED, message=cut(fact.reason), closed_at=fact.at)
 
 
 def _aggregated(view: RunView, fact: facts.Aggregated) -> RunView:
@@ -110,6 +114,11 @@ def _round(view: RunView, fact: facts.RoundFact) -> RoundView | None:
 def _with_round(view: RunView, of: RoundView, **update: Any) -> RunView:
     changed = of.model_copy(update=update)
     return view.model_copy(update={"rounds": tuple(changed if held is of else held for held in view.rounds)})
+
+
+def _after(of: RoundView, at: datetime) -> float:
+    """How long after the opening, to the millisecond. A cluster's clock may be behind ours: then it is at once."""
+    return round(max(0.0, (at - of.opened_at).total_seconds()), 3)
 
 
 def _question(view: RunView, of: RoundView) -> str:

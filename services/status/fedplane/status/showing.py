@@ -10,7 +10,8 @@ import structlog
 
 from fedplane.runtime.errors import BusError
 from fedplane.runtime.ports import Viewed, Views
-from fedplane.runtime.telemetry import round_traceparent, run_traceparent, span
+from fedplane.runtime.spans import round_traceparent, run_traceparent
+from fedplane.runtime.telemetry import span
 from fedplane.schemas.models import Refused
 from fedplane.schemas.views import Decline, RunView
 from fedplane.status.phases import ShowRun
@@ -91,7 +92,10 @@ def _without_messages(view: RunView) -> RunView:
     def bare(said: tuple[Decline, ...] | tuple[Refused, ...]) -> tuple[Decline | Refused, ...]:
         return tuple(one.model_copy(update={"message": ""}) for one in said)
 
-    rounds = tuple(of.model_copy(update={"declined": bare(of.declined), "rejected": bare(of.rejected)}) for of in view.rounds)
+    rounds = tuple(
+        of.model_copy(update={"declined": bare(of.declined), "rejected": bare(of.rejected), "left_out": dict.fromkeys(of.left_out, "")})
+        for of in view.rounds
+    )
     return view.model_copy(update={"refused": bare(view.refused), "rounds": rounds})
 
 
