@@ -49,6 +49,7 @@ class Shell:
             view = self.view(run)
             if true(view):
                 return view
+            time.sleep(0.3)  # each look is a program that has to be loaded
         raise AssertionError(view)
 
 
@@ -83,10 +84,14 @@ def test_everything_one_can_ask_about_a_run(shell: Shell) -> None:
 
     assert (view["phase"], [cluster["cluster"] for cluster in view["participants"]]) == ("Completed", list(CLUSTERS))
     assert shell("explain", "tiny").count("chosen") == len(CLUSTERS)
-    facts = shell("events", "tiny", "--since-start").splitlines()
+    assert [line.split()[:2] for line in shell("clusters").splitlines()[1:]] == [[name, "ready"] for name in CLUSTERS]
+    found = json.loads(shell("doctor", "-o", "json"))
+    assert {each["area"] for each in found} == {"machine", "bus", "roles"}
+    assert [each for each in found if each["level"] == "problem"] == []
+    facts = shell("events", "tiny", "--from-start").splitlines()
     assert "submitted" in facts[0]
     assert "completed" in facts[-1]
-    events = [json.loads(line) for line in shell("events", "tiny", "--since-start", "--structured").splitlines()]
+    events = [json.loads(line) for line in shell("events", "tiny", "--from-start", "--structured").splitlines()]
     assert (events[0]["specversion"], events[0]["type"]) == ("1.0", "io.fedplane.run.submitted.v1")
     shell("model", "tiny", "-o", "tiny.safetensors")
     assert [values.shape for values in load_file(shell.directory / "tiny.safetensors").values()] == [(250_000,), (3, 5)]
@@ -101,6 +106,7 @@ def test_a_federation_whose_keeper_is_killed_goes_on_when_it_is_started_again(sh
     shell.until("slow", lambda view: view["task"] == "train")
     os.kill(shell.pid(), signal.SIGKILL)
     assert "fedplane up" in shell("get", code=3)
+    assert "starts it, and goes on where it was" in shell("doctor", code=1)
     shell.up()
 
     assert "Completed" in shell("watch", "slow")
@@ -121,7 +127,7 @@ def test_what_cannot_be_done_is_said_with_the_mend_and_the_exit_code(shell: Shel
     assert "found apiVersion v1 and kind Pod" in shell("submit", "pod.yaml", code=2)
     assert "spec.serverr: is not a field of this resource" in shell("submit", "typo.yaml", code=2)
     assert "nowhere" in shell("submit", "lost.yaml", code=2)
-    assert "known are flower, openfl, other, torch, sklearn" in shell("submit", "frame.yaml", code=2)
+    assert "known are flower, openfl, other, torch, sklearn, xgboost" in shell("submit", "frame.yaml", code=2)
     assert "there is no strategy 'fedmagic'; known are " in shell("submit", "magic.yaml", code=1)
     assert "3 of the 9 clusters" in shell("submit", "many.yaml")
     assert "already up" in shell("up", code=4)

@@ -83,7 +83,7 @@ async def test_a_run_is_submitted_followed_explained_and_its_model_downloaded(bu
         table = await shell.run("get")
         explained = await shell.run("explain", run)
         downloaded = await shell.run("model", run, "-o", "tiny.safetensors")
-        facts = await shell.run("events", run, "--since-start", "--structured")
+        facts = await shell.run("events", run, "--from-start", "--structured")
         cancelled = await shell.run("cancel", run)
 
     assert (submitted.code, submitted.err) == (0, f"scheduled on a, b, c\n`fedplane watch {run}` follows it\n")
@@ -115,7 +115,7 @@ async def test_a_run_that_waits_says_for_what_and_can_be_cancelled(bus: NatsBus,
     )  # fmt: skip
     assert (early.code, early.err) == (2, f"error: {submitted.out.strip()} is Waiting and has no model yet: no round has been aggregated\n")
     assert (cancelled.code, again.code, "was cancelled before" in again.err) == (0, 0, True)
-    assert (watched.code, watched.out[9:]) == (1, "Failed: wrong data\n")
+    assert (watched.code, watched.out[9:]) == (1, "Failed: Cancelled: wrong data\n")
 
 
 async def test_a_request_that_the_scheduler_refuses_ends_with_its_reason(bus: NatsBus, shell: Shell, tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ def test_up_runs_everything_until_ctrl_c_and_leaves_the_state_and_no_process(ter
     assert b"GOMEMLIMIT=750MiB" in told, "or it caches its store until the machine has no memory left"
     assert f"The bus is at {record.nats_url}" in said
     assert "Clusters: a." in said
+    assert f"Runs can be watched at {record.page_url}" in said
 
     os.killpg(up.pid, signal.SIGINT)
     output, _ = up.communicate(timeout=20)
@@ -121,6 +122,7 @@ def test_detached_it_is_up_when_the_command_returns_is_not_started_twice_and_end
     assert (returncode, record.ready) == (0, True)
     assert output.splitlines() == [
         f"The bus is at {record.nats_url}; pid {record.pid}; logs in {state}/logs.",
+        f"Runs can be watched at {record.page_url}",
         f"`fedplane submit FILE --state {state}` asks for a run; `fedplane down --state {state}` ends the federation.",
     ]
 

@@ -1,51 +1,38 @@
-"""The commands that speak to a running federation. Each is its options, its help, and a few lines that join the modules that do the work.
+"""The commands that ask something of a running federation, or take something from it; `viewing` has those that show how it is.
+
+Each is its options, its help, and a few lines that join the modules that do the work.
 
 What a program wants goes to standard output; what is only for a person goes to standard error.
 """
 
-import json
 from contextlib import aclosing
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from fedplane.cli import display, lines, manifest, requests, runs, starting, watching
+from fedplane.cli import display, lines, listening, manifest, requests, runs, starting
 from fedplane.cli.checkpoints import checkpoint
+from fedplane.cli.completing import RunName
 from fedplane.cli.connection import StateOption, UrlOption, call, same
 from fedplane.cli.directory import DEFAULT
 from fedplane.cli.download import save, size
+from fedplane.cli.exits import Exit
 from fedplane.cli.keeping import Outcome
 from fedplane.cli.keeping import keep as keep_model
+from fedplane.cli.listening import Until, Wanted
 from fedplane.runtime.errors import BadInput
 from fedplane.runtime.ports import Bus
-from fedplane.schemas.envelope import write_structured
 from fedplane.schemas.facts import Archived, Cancelled, Completed, Failed, Kept
 from fedplane.schemas.models import Model
-from fedplane.schemas.views import Phase, RunView
+from fedplane.schemas.views import Phase
 
-__all__ = ["cancel", "events", "explain", "get", "keep", "model", "submit", "watch"]
-
-EXIT_RUN_FAILED = 1
+__all__ = ["cancel", "keep", "model", "submit"]
 
 FIRST_WORD_SECONDS = 5.0
 """How long `submit` waits for the run to start, to wait or to fail, which takes milliseconds; then the person is better told than kept."""
-
-RunName = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run's id, the beginning of it, or the name of its resource (then the latest run of it).")
-]
-
-
-class Output(StrEnum):
-    """How `get` writes what it found."""
-
-    TABLE = "table"
-    JSON = "json"
-    YAML = "yaml"
 
 
 def submit(
@@ -79,70 +66,10 @@ def submit(
         elif wait:
             typer.echo(f"the scheduler has said nothing for {FIRST_WORD_SECONDS:g} s; the run is on the log and waits for it", err=True)
         if isinstance(word, Failed):
-            raise typer.Exit(EXIT_RUN_FAILED)
+            raise typer.Exit(Exit.FAILED)
         typer.echo(f"`{same(context, f'watch {run}')}` follows it", err=True)
 
     call(url, state, body)
-
-
-def get(
-    run: Annotated[str | None, typer.Argument(metavar="RUN", help="One run, named as for watch; all of them if not given.")] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="A table for people, all there is to know for programs.")] = Output.TABLE,
-    url: UrlOption = None,
-    state: StateOption = DEFAULT,
-) -> None:
-    """Show runs: their phase, how far they are, and why.
-
-    Example: fedplane get
-
-    Example: fedplane get mnist -o json
-    """
-
-    async def body(bus: Bus) -> list[RunView]:
-        return await runs.every(bus) if run is None else [await runs.view_of(bus, await runs.find(bus, run))]
-
-    views = call(url, state, body)
-    documents = [view.model_dump(mode="json") for view in views]
-    match output:
-        case Output.TABLE if views:
-            display.console().print(display.run_table(views, _now()))
-        case Output.TABLE:
-            typer.echo("There are no runs yet; `fedplane submit FILE` asks for one.", err=True)
-        case Output.JSON:
-            typer.echo(json.dumps(documents if run is None else documents[0], indent=2, ensure_ascii=False))
-        case Output.YAML:
-            typer.echo(yaml.safe_dump(documents if run is None else documents[0], sort_keys=False, allow_unicode=True), nl=False)
-
-
-def watch(run: RunName, url: UrlOption = None, state: StateOption = DEFAULT) -> None:
-    """Follow a run until it ends.
-
-    The exit code is 0 if it completed, 1 if it failed or was cancelled.
-
-    On a terminal, one picture with every cluster of the current round and the results of the last ones; elsewhere, a line for each change.
-
-    Example: fedplane watch mnist
-    """
-
-    async def body(bus: Bus) -> RunView:
-        return await watching.watch(bus, await runs.find(bus, run))
-
-    if call(url, state, body).phase is not Phase.COMPLETED:
-        raise typer.Exit(EXIT_RUN_FAILED)
-
-
-def explain(run: RunName, url: UrlOption = None, state: StateOption = DEFAULT) -> None:
-    """Show why each cluster takes part in a run, or does not.
-
-    That is the filter that refused it, or every term of its score.
-
-    Example: fedplane explain mnist
-    """
-
-    async def body(bus: Bus) -> RunView:
-        return await runs.view_of(bus, await runs.find(bus, run))
-
-    display.console().print(display.explanation(call(url, state, body)))
 
 
 def cancel(
@@ -168,35 +95,6 @@ def cancel(
             case Completed() | Failed():
                 how = "completed" if isinstance(ended, Completed) else f"failed ({ended.reason})"
                 raise BadInput(f"{found} {how} at {when}; there is nothing to cancel")
-
-    call(url, state, body)
-
-
-def events(
-    run: Annotated[str | None, typer.Argument(metavar="RUN", help="One run, named as for watch; all of them if not given.")] = None,
-    structured: Annotated[bool, typer.Option("--structured", help="Each fact as a CloudEvent in JSON, one a line.")] = False,
-    since_start: Annotated[bool, typer.Option("--since-start", help="Begin with the first fact instead of the next one.")] = False,
-    url: UrlOption = None,
-    state: StateOption = DEFAULT,
-) -> None:
-    """Print facts as they are stated.
-
-    The facts of one run stop when it has ended, those of all runs never do.
-
-    Example: fedplane events mnist --since-start
-
-    Example: fedplane events --structured
-    """
-
-    async def body(bus: Bus) -> None:
-        found = None if run is None else await runs.find(bus, run)
-        printed = False
-        async with aclosing(runs.facts_of(bus, found, since_start)) as facts:
-            async for record in facts:
-                typer.echo(write_structured(record.fact, record.source or "/").decode() if structured else lines.fact_line(record))
-                printed = True
-        if not printed:
-            typer.echo(f"{found} has ended; --since-start shows what happened", err=True)
 
     call(url, state, body)
 
@@ -267,7 +165,7 @@ def keep(
             raise BadInput(f"{found} goes on; its model can be kept when it has ended")
         if training_round is not None:
             await checkpoint(bus, found, training_round)  # or the person is told which models are stored
-        async with aclosing(runs.facts_of(bus, found, since_start=True)) as facts:
+        async with aclosing(listening.facts(bus, Wanted(found, begin=0, until=Until.ENDED))) as facts:
             wanted, origin = manifest.origin([record.fact async for record in facts], training_round)
         with _progress() as bar:
             task = bar.add_task(found, total=size(wanted))

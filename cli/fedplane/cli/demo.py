@@ -21,6 +21,7 @@ import typer
 from fedplane.cli import display, requests, runs, summary
 from fedplane.cli.directory import Directory
 from fedplane.cli.download import save
+from fedplane.cli.exits import Exit
 from fedplane.cli.federation import federation
 from fedplane.cli.summary import Judgement, Outcome
 from fedplane.cli.watching import watch
@@ -47,8 +48,6 @@ ADVERTISED_SECONDS = 30.0
 STORE_BYTES = 1_000_000_000
 """The example moves a few hundred kilobytes a round; a laptop's nearly full disk is no reason not to try us."""
 
-EXIT_RUN_FAILED = 1
-
 
 def demo(
     example: Annotated[Path, typer.Option(metavar="DIR", help="The example to run.")] = EXAMPLE,
@@ -72,7 +71,7 @@ def demo(
     (state / "summary.json").write_text(json.dumps(summary.document(outcome), indent=2) + "\n")
     display.console().print(summary.picture(outcome))
     if outcome.view.phase is not Phase.COMPLETED or outcome.judgement is None or outcome.judgement.accuracy < ACCURACY_BAR:
-        raise typer.Exit(EXIT_RUN_FAILED)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _begin_afresh(state: Path) -> None:

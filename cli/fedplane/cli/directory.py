@@ -33,10 +33,14 @@ DEFAULT = Path(".fedplane")
 
 
 class Record(BaseModel):
-    """What runs now: `up.json`. `ready` is whether every process was started and the server accepts connections."""
+    """What runs now: `up.json`. `page_url` is where runs can be watched in a browser; empty in the record of an earlier version.
+
+    `ready` is whether every process was started and the server accepts connections.
+    """
 
     pid: int
     nats_url: str
+    page_url: str = ""
     started_at: AwareDatetime
     ready: bool
     processes: dict[str, int]

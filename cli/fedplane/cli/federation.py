@@ -24,6 +24,7 @@ from fedplane.cli.clusters import Cluster
 from fedplane.cli.directory import Directory, Record
 from fedplane.cli.logs import Logs
 from fedplane.cli.orphans import end_orphans
+from fedplane.cli.page import PAGE_PORT_DEFAULT, choose_page_port, page_url
 from fedplane.cli.server import (
     ENVIRONMENT,
     HOST,
@@ -52,6 +53,7 @@ class Deployment:
     server: Configuration
     clusters: tuple[Cluster, ...]
     aggregators: int = AGGREGATORS_DEFAULT
+    page_port: int = PAGE_PORT_DEFAULT
 
     @property
     def nats_url(self) -> str:
@@ -64,6 +66,7 @@ class Up:
 
     def __init__(self, deployment: Deployment, supervisor: Supervisor) -> None:
         self.nats_url = deployment.nats_url
+        self.page_url = page_url(deployment.page_port)
         self.clusters = deployment.clusters
         self.logs = supervisor.logs
         self._supervisor = supervisor
@@ -93,7 +96,7 @@ def roles(deployment: Deployment) -> Stages:
     services = (
         _role("scheduler", deployment),
         *(_role("aggregator", deployment, str(number)) for number in range(deployment.aggregators)),
-        _role("status", deployment),
+        _role("status", deployment, settings={"FEDPLANE_PAGE_PORT": str(deployment.page_port), "FEDPLANE_PAGE_HOST": HOST}),
     )
     driver = _role("driver", deployment, settings={"FEDPLANE_WORKDIR": str(deployment.directory.servers)}, package="collaborator.driver")
     return services, (driver, *(_collaborator(cluster, deployment) for cluster in deployment.clusters))
@@ -131,6 +134,7 @@ async def federation(
     port: int | None = None,
     aggregators: int = AGGREGATORS_DEFAULT,
     store_bytes: int | None = None,
+    page_port: int | None = None,
     restart: bool = True,
     patience: Patience = PATIENCE,
     say: Say = lambda name, said: None,
@@ -138,13 +142,13 @@ async def federation(
 ) -> AsyncIterator[Up]:
     """Run a federation in a state directory until the block ends.
 
-    Clusters, port and store are those of the last time unless given; port 0 is any free one.
+    Clusters, port and store are those of the last time unless given; port 0 is any free one, and then so is the page's.
     `table` says what runs beside the server; `restart` whether what dies is started again.
     Raises Unavailable when this machine cannot do it, BadInput when the clusters file cannot be used.
     """
     directory = Directory.at(state)
     with directory.held():
-        deployment, stages = _prepare(directory, clusters, port, aggregators, store_bytes, table)
+        deployment, stages = _prepare(directory, clusters, port, aggregators, store_bytes, page_port, table)
         record = _Recorder(deployment, say)
         supervisor = Supervisor(stages, Logs(directory.logs), patience=patience, restart=restart, say=record.notice)
         record.pids = supervisor.pids
@@ -166,6 +170,7 @@ def _prepare(
     port: int | None,
     aggregators: int,
     store_bytes: int | None,
+    page_port: int | None,
     table: Callable[[Deployment], Stages],
 ) -> tuple[Deployment, Stages]:
     """Everything that can be found out and written down before a process is started."""
@@ -178,7 +183,8 @@ def _prepare(
             wait_for_release(earlier.port)
     configuration = Configuration(choose_port(port, earlier), choose_store_bytes(store_bytes, earlier))
     check_room(directory.store, configuration.store_bytes)
-    deployment = Deployment(directory, configuration, _clusters(directory, clusters), aggregators)
+    chosen = choose_page_port(page_port, any_free=port == 0)
+    deployment = Deployment(directory, configuration, _clusters(directory, clusters), aggregators, chosen)
     directory.write(directory.configuration, configuration.render(directory.store))
     bus = Process("nats-server", (str(program), "-c", str(directory.configuration)), ENVIRONMENT, port=configuration.port)
     return deployment, ((bus,), *table(deployment))
@@ -210,6 +216,11 @@ class _Recorder:
     def write(self, ready: bool = False) -> None:
         self.ready |= ready
         record = Record(
-            pid=os.getpid(), nats_url=self.deployment.nats_url, started_at=self.started_at, ready=self.ready, processes=dict(self.pids)
+            pid=os.getpid(),
+            nats_url=self.deployment.nats_url,
+            page_url=page_url(self.deployment.page_port),
+            started_at=self.started_at,
+            ready=self.ready,
+            processes=dict(self.pids),
         )
         self.deployment.directory.write_record(record)

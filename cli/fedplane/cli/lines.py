@@ -1,55 +1,25 @@
 """How things look one line at a time: facts as they are stated, and a run's progress where there is no terminal. Pure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
-from fedplane.cli.display import metrics_line, plain, question
+from fedplane.cli.display import plain, question
 from fedplane.runtime.ports import Recorded
 from fedplane.schemas import facts
+from fedplane.schemas.details import detail, metrics_line
 from fedplane.schemas.views import RoundState, RunView
 
 __all__ = ["fact_line", "progress_lines", "word_lines"]
+
+REFUSED_SHOWN_MAX = 10
+"""How many refused clusters are listed when a run is submitted: of a thousand, the words above them would scroll away."""
 
 
 def fact_line(record: Recorded) -> str:
     """One fact: when, what, and the little that tells it from others of its kind."""
     fact = record.fact
     what = fact.subject.split(".", 3)[-1]
-    detail = DETAILS[type(fact)](fact) if type(fact) in DETAILS else ""
-    return plain(f"{_clock(fact.at)} {what}  {detail}").rstrip()
-
-
-DETAILS: dict[type[facts.Fact], Callable[[Any], str]] = {
-    facts.Submitted: lambda fact: f"{fact.resource.spec.framework}, {fact.resource.spec.server.rounds} training rounds",
-    facts.Waiting: lambda fact: fact.message,
-    facts.Scheduled: lambda fact: ", ".join(chosen.cluster for chosen in fact.participants),
-    facts.Started: lambda fact: f"{fact.strategy}, {fact.training_rounds} training rounds",
-    facts.Exposed: lambda fact: "; ".join(
-        [*(listener.address for listener in fact.listeners), *(f"{name}: {why}" for name, why in fact.pending.items())]
-    ),
-    facts.Asked: lambda fact: (
-        f"{', '.join(sorted({each.kind for each in fact.instructions}))}: {', '.join(each.cluster for each in fact.instructions)}"
-    ),
-    facts.Opened: lambda fact: f"{fact.task}, training round {fact.training_round}: {', '.join(fact.clusters)}",
-    facts.Invited: lambda fact: f"{fact.task}, training round {fact.training_round}",
-    facts.Contributed: lambda fact: (
-        f"weight={fact.weight:g} bytes={sum(shard.bytes for shard in fact.shards)} {metrics_line(fact.metrics)}"
-    ),
-    facts.Evaluated: lambda fact: f"weight={fact.weight:g} {metrics_line(fact.metrics)}",
-    facts.Declined: lambda fact: f"{fact.reason}: {fact.message}",
-    facts.Rejected: lambda fact: f"{fact.reason}: {fact.message}",
-    facts.Closed: lambda fact: fact.reason,
-    facts.Folded: lambda fact: f"bytes={fact.piece.bytes} members={len(fact.members)}",
-    facts.Aggregated: lambda fact: f"{fact.task}, training round {fact.training_round}: {metrics_line(fact.metrics)}",
-    facts.RoundFailed: lambda fact: f"{fact.reason}: {fact.message}",
-    facts.Completed: lambda fact: metrics_line(fact.metrics),
-    facts.Failed: lambda fact: f"{fact.reason}: {fact.message}",
-    facts.Cancelled: lambda fact: fact.message,
-    facts.Kept: lambda fact: fact.location,
-    facts.Archived: lambda fact: f"{fact.facts} facts in {fact.piece.bytes} bytes",
-}
-"""What is worth a line in each fact, beside its subject; nothing where the subject says it all."""
+    return plain(f"{_clock(fact.at)} {what}  {detail(fact)}").rstrip()
 
 
 def word_lines(word: facts.Waiting | facts.Scheduled | facts.Failed) -> Iterator[str]:
@@ -62,8 +32,10 @@ def word_lines(word: facts.Waiting | facts.Scheduled | facts.Failed) -> Iterator
         case facts.Failed():
             yield f"failed: {plain(word.reason)}: {plain(word.message)}"
             return
-    for refused in sorted(word.refused, key=lambda refused: refused.cluster):
+    for refused in sorted(word.refused, key=lambda refused: refused.cluster)[:REFUSED_SHOWN_MAX]:
         yield f"  {refused.cluster} {plain(refused.message)}"
+    if (more := len(word.refused) - REFUSED_SHOWN_MAX) > 0:
+        yield f"  and {more:,} more; `fedplane explain {word.run}` sums them up"
 
 
 def progress_lines(before: RunView | None, after: RunView, now: datetime) -> Iterator[str]:
@@ -88,10 +60,10 @@ def _news(before: RunView | None, after: RunView) -> Iterator[str]:
         for decline in of.rejected[len(known.rejected) if known else 0 :]:
             yield f"{what}: {decline.cluster} rejected: {decline.reason}: {decline.message}"
         if of.ended_at and not (known and known.ended_at):
-            detail = metrics_line(of.metrics) if of.state is RoundState.AGGREGATED else of.message
-            yield f"{what}: {of.state.value.lower()}, {len(of.answered)} of {len(of.invited)} answered {detail}".rstrip()
+            came_out = metrics_line(of.metrics) if of.state is RoundState.AGGREGATED else of.message
+            yield f"{what}: {of.state.value.lower()}, {len(of.answered)} of {len(of.invited)} answered {came_out}".rstrip()
     if moved and after.ended:
-        yield f"{after.phase.value}: {after.message} {metrics_line(after.metrics)}".rstrip()
+        yield f"{after.phase.value}: {after.said} {metrics_line(after.metrics)}".rstrip()
 
 
 def _clock(at: datetime) -> str:

@@ -55,6 +55,9 @@ def up(
     store_bytes: Annotated[
         str | None, typer.Option(metavar="BYTES", help="How much may be stored, like 20G. Fixed when the state is made; 5G if not given.")
     ] = None,
+    page_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the page; 0 is any free one. 4280, unless it is taken, if not given.")
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Run in the background.")] = False,
 ) -> None:
     """Run a federation on this machine, until Ctrl-C or `fedplane down`.
@@ -67,10 +70,16 @@ def up(
     """
     directory = Directory.at(state)
     if detach:
-        given = {"--clusters": clusters and clusters.absolute(), "--port": port, "--aggregators": aggregators, "--store-bytes": store_bytes}
+        given = {
+            "--clusters": clusters and clusters.absolute(),
+            "--port": port,
+            "--aggregators": aggregators,
+            "--store-bytes": store_bytes,
+            "--page-port": page_port,
+        }
         _detach(directory, [f"{name}={value}" for name, value in given.items() if value is not None])
     else:
-        asyncio.run(_run(directory, clusters, port, aggregators, _bytes(store_bytes)))
+        asyncio.run(_run(directory, clusters, port, aggregators, _bytes(store_bytes), page_port))
 
 
 def down(state: StateOption = DEFAULT) -> None:
@@ -104,7 +113,9 @@ def _end(directory: Directory, pid: int) -> None:
         time.sleep(POLL_SECONDS)
 
 
-async def _run(directory: Directory, clusters: Path | None, port: int | None, aggregators: int, store_bytes: int | None) -> None:
+async def _run(
+    directory: Directory, clusters: Path | None, port: int | None, aggregators: int, store_bytes: int | None, page_port: int | None
+) -> None:
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()  # by nohup
@@ -112,7 +123,13 @@ async def _run(directory: Directory, clusters: Path | None, port: int | None, ag
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
         async with federation(
-            directory.path, clusters=clusters, port=port, aggregators=aggregators, store_bytes=store_bytes, say=_say
+            directory.path,
+            clusters=clusters,
+            port=port,
+            aggregators=aggregators,
+            store_bytes=store_bytes,
+            page_port=page_port,
+            say=_say,
         ) as running:
             _greet(directory, running)
             await running.wait()
@@ -141,6 +158,7 @@ def _detach(directory: Directory, arguments: list[str]) -> None:
     record = directory.read_record()
     assert record is not None, "it is there when it says that it is ready"
     console.print(f"The bus is at {record.nats_url}; pid {child.pid}; logs in {directory.logs}.")
+    console.print(f"Runs can be watched at {record.page_url}")
     console.print(f"`{directory.command('submit FILE')}` asks for a run; `{directory.command('down')}` ends the federation.")
 
 
@@ -160,6 +178,7 @@ def _greet(directory: Directory, running: Up) -> None:
     clusters = ", ".join(cluster.name for cluster in running.clusters) or "none: services only; `--clusters FILE` adds some"
     console.print(f"The bus is at {running.nats_url}; logs in {directory.logs}.")
     console.print(f"Clusters: {clusters}.")
+    console.print(f"Runs can be watched at {running.page_url}")
     console.print(f"`{directory.command('submit FILE')}` asks for a run; Ctrl-C ends the federation.")
 
 

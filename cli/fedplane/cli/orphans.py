@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fedplane.runtime.errors import Unavailable
 
-__all__ = ["command_line", "die_with_parent", "end_orphans", "kill_group"]
+__all__ = ["command_line", "die_with_parent", "end_orphans", "is_ours", "kill_group"]
 
 PR_SET_PDEATHSIG = 1
 """From Linux's <sys/prctl.h>."""
@@ -56,17 +56,19 @@ def end_orphans(pids: Iterable[int], state: Path) -> None:
 
     A pid may by now be somebody else's, so its command line must be one of ours: it names the directory or runs a role.
     """
-    orphans = [pid for pid in pids if _is_ours(command_line(pid), state)]
+    orphans = [pid for pid in pids if is_ours(pid, state)]
     for pid in orphans:
         kill_group(pid)
     deadline = time.monotonic() + ORPHANS_SECONDS
-    while left := [pid for pid in orphans if _is_ours(command_line(pid), state)]:
+    while left := [pid for pid in orphans if is_ours(pid, state)]:
         if time.monotonic() > deadline:
             raise Unavailable(f"processes {left} of an earlier start do not end; end them by hand")
         time.sleep(0.01)
 
 
-def _is_ours(line: str, state: Path) -> bool:
+def is_ours(pid: int, state: Path) -> bool:
+    """Whether the process runs, and is one that a keeper of this directory may have started."""
+    line = command_line(pid)
     return str(state) in line or " -m fedplane." in line
 
 

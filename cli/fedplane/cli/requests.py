@@ -28,6 +28,7 @@ APP_FILES = {
     "other": "federate",
     "torch": "federated.py",
     "sklearn": "federated.py",
+    "xgboost": "federated.py",
 }
 """By which file the app of each framework is known. What else it must have is said by the runner, which reads it."""
 

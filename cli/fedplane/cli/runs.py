@@ -10,12 +10,13 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from fedplane.cli.archives import archive_of, facts_in
 from fedplane.runtime.errors import BadInput, BusError, Corrupt, Unreachable
-from fedplane.runtime.ports import Bus, Fence, Recorded, Viewed
-from fedplane.runtime.telemetry import run_traceparent
+from fedplane.runtime.ports import Bus, Fence, Viewed
+from fedplane.runtime.spans import run_traceparent
+from fedplane.runtime.telemetry import span
 from fedplane.schemas.envelope import Unreadable
 from fedplane.schemas.facts import (
+    Advertised,
     Archived,
     Cancelled,
     Completed,
@@ -24,15 +25,14 @@ from fedplane.schemas.facts import (
     Started,
     Submitted,
     Waiting,
-    all_facts_of,
     run_level_facts_of,
 )
-from fedplane.schemas.models import Model
+from fedplane.schemas.models import Chosen, Model, Refused
 from fedplane.schemas.names import is_name, run_id
 from fedplane.schemas.resources import FederatedLearning
 from fedplane.schemas.views import RunView
 
-__all__ = ["cancel", "end_of", "every", "facts_of", "find", "first_word", "follow", "match", "submit", "view_of"]
+__all__ = ["Judged", "cancel", "end_of", "every", "find", "first_word", "fleet", "follow", "judged", "match", "submit", "view_of"]
 
 FIRST_VIEW_SECONDS = 10.0
 """How long to wait for a run's first view. The status service needs milliseconds, and a few seconds when it has just been restarted."""
@@ -42,6 +42,9 @@ RACES_MAX = 10
 
 NAMED_MAX = 10
 """How many runs an error names."""
+
+Judged = Chosen | Refused
+"""A cluster with what the scheduler thought of it."""
 
 ENDINGS = (Completed, Failed, Cancelled)
 
@@ -55,7 +58,8 @@ async def submit(bus: Bus, resource: FederatedLearning, now: datetime, model: Mo
     try:
         run = run_id(resource.metadata.name, resource.metadata.uid)
         submitted = Submitted(run=run, at=now, resource=resource, model=model)
-        stated = await bus.log.state(submitted, fence=Fence(run_level_facts_of(run)), traceparent=run_traceparent(run))
+        with span("submit", parent=run_traceparent(run), attributes={"fedplane.run": run}):
+            stated = await bus.log.state(submitted, fence=Fence(run_level_facts_of(run)), traceparent=run_traceparent(run))
     except (Unreadable, ValueError) as error:
         raise BadInput(f"the run cannot be submitted: {error}") from error
     if stated.record is None:
@@ -123,6 +127,27 @@ async def every(bus: Bus) -> list[RunView]:
     return sorted(views, key=lambda view: (view.submitted_at, view.run))
 
 
+async def judged(bus: Bus, run: str) -> list[Judged]:
+    """Every cluster that the scheduler looked at for the run: those that take part, the best first, then those that do not, by name.
+
+    From the fact itself, which is whole, while the view of a large fleet leaves terms out.
+    From the view while the run waits, and when its facts have left the log.
+    """
+    held = await bus.log.read(Scheduled.pattern(run=run))
+    said = held.fact if held is not None and isinstance(held.fact, Scheduled) else await view_of(bus, run)
+    return [*said.participants, *sorted(said.refused, key=lambda refused: refused.cluster)]
+
+
+async def fleet(bus: Bus) -> list[Advertised]:
+    """What each cluster has advertised last, by name."""
+    said: dict[str, Advertised] = {}
+    async for batch in bus.log.tail([Advertised.pattern()]):
+        said |= {record.fact.cluster: record.fact for record in batch.records if isinstance(record.fact, Advertised)}
+        if batch.live:
+            break
+    return [said[name] for name in sorted(said)]
+
+
 async def follow(bus: Bus, run: str, wait_seconds: float = FIRST_VIEW_SECONDS) -> AsyncGenerator[RunView, None]:
     """The run's view now and whenever it changes, until the run has ended.
 
@@ -144,26 +169,6 @@ async def view_of(bus: Bus, run: str, wait_seconds: float = FIRST_VIEW_SECONDS) 
     """The run's view now. Raises Unreachable if nobody shows the run for so long."""
     async with aclosing(follow(bus, run, wait_seconds)) as views:
         return await anext(views)
-
-
-async def facts_of(bus: Bus, run: str | None, since_start: bool) -> AsyncGenerator[Recorded, None]:
-    """The facts of a run, or of all runs: the new ones, or all from the first on. Those of one run stop when it has ended.
-
-    Of a run that is archived they are read from there, and end with what the log has left.
-    """
-    archived = None if run is None else await archive_of(bus, run)
-    if archived is not None and since_start:
-        async for record in facts_in(bus, archived):
-            yield record
-    live = ended = False
-    async for batch in bus.log.tail([all_facts_of(run or "*")]):
-        for record in batch.records:
-            ended = ended or (run is not None and isinstance(record.fact, (*ENDINGS, Archived)))
-            if live or since_start:
-                yield record
-        live = live or batch.live
-        if live and ended:
-            return
 
 
 async def end_of(bus: Bus, run: str) -> Completed | Failed | Cancelled | Archived | None:

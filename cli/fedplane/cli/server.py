@@ -18,7 +18,8 @@ from fedplane.runtime.errors import BadInput, Unavailable
 
 __all__ = [
     "ENVIRONMENT", "HOST", "PORT_DEFAULT", "STORE_BYTES_DEFAULT", "STORE_BYTES_MIN",
-    "Configuration", "bulk_bytes", "check_room", "choose_port", "choose_store_bytes", "find_server", "wait_for_release",
+    "Configuration", "bulk_bytes", "check_room", "choose_port", "choose_store_bytes", "find_server", "free_port", "refusal",
+    "wait_for_release",
 ]  # fmt: skip
 
 HOST = "127.0.0.1"
@@ -38,7 +39,7 @@ ENVIRONMENT = {"GOMEMLIMIT": "750MiB"}
 13 GB when 32 clusters had uploaded 400 MB each, after which the kernel killed it. With it, it takes that much and is no slower."""
 
 OTHER_BYTES = 500_000_000
-"""What all streams but the one for models and updates reserve (464 MB), and some room to spare."""
+"""What all streams but the one for models and updates reserve (464 MB, and 32 for dead letters), and some room to spare."""
 
 RELEASE_SECONDS = 2.0
 """How long a server that was killed may still have its port: the kernel takes milliseconds to clear up behind it."""
@@ -109,7 +110,7 @@ def check_room(store: Path, store_bytes: int) -> None:
 def wait_for_release(port: int) -> None:
     """Give a server that was killed a moment ago the time to be gone from its port; whoever has it then will keep it."""
     deadline = time.monotonic() + RELEASE_SECONDS
-    while _refusal(port) is not None and time.monotonic() < deadline:
+    while refusal(port) is not None and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
@@ -119,16 +120,16 @@ def choose_port(asked: int | None, earlier: Configuration | None) -> int:
     Raises Unavailable when the port cannot be had.
     """
     if asked == 0:
-        return earlier.port if earlier and _refusal(earlier.port) is None else _free_port()
+        return earlier.port if earlier and refusal(earlier.port) is None else free_port()
     wanted = asked or (earlier.port if earlier else PORT_DEFAULT)
-    refusal = _refusal(wanted)
-    if refusal is not None:
-        said = "in use by another program" if refusal == errno.EADDRINUSE else f"not to be had ({errno.errorcode[refusal]})"
+    refused = refusal(wanted)
+    if refused is not None:
+        said = "in use by another program" if refused == errno.EADDRINUSE else f"not to be had ({errno.errorcode[refused]})"
         raise Unavailable(f"port {wanted} of this machine is {said}; choose another with `--port N`, or any free one with `--port 0`")
     return wanted
 
 
-def _refusal(port: int) -> int | None:
+def refusal(port: int) -> int | None:
     """Why the port cannot be had, as an errno; None if it can."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: connections that are over do not count
@@ -139,7 +140,8 @@ def _refusal(port: int) -> int | None:
     return None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody has at this moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -137,7 +137,7 @@ def _next(outcome: Outcome) -> Table:
     fedplane = ".venv/bin/fedplane"
     table = Table.grid(padding=(0, 2))
     table.add_row(f"{fedplane} up --detach --state {state}", "the same federation again; its log is still there")
-    table.add_row(f"{fedplane} events {outcome.view.run} --since-start --state {state}", "every fact of this run, in order")
+    table.add_row(f"{fedplane} events {outcome.view.run} --from-start --state {state}", "every fact of this run, in order")
     table.add_row(f"{fedplane} submit {example}/federatedlearning.yaml --state {state}", "another run")
     return table
 

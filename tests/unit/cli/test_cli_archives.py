@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fedplane.cli import lines, runs
+from fedplane.cli import lines, listening, runs
 from fedplane.cli.archives import archive_of, facts_in
 from fedplane.cli.checkpoints import checkpoint, checkpoints
+from fedplane.cli.listening import Until, Wanted
 from fedplane.runtime.archive import Packer
 from fedplane.runtime.errors import BadInput, Corrupt
 from fedplane.runtime.memory import MemoryBus
@@ -70,10 +71,10 @@ async def test_the_facts_of_an_archived_run_are_read_as_if_they_were_on_the_log(
     before = list(bus.log.records)
     await archived(bus)
 
-    heard = await all_of(runs.facts_of(bus, RUN, since_start=True))
+    heard = await all_of(listening.facts(bus, Wanted(RUN, begin=0, until=Until.ENDED)))
     assert heard[:-1] == before
     assert isinstance(heard[-1].fact, Archived)
-    assert await all_of(runs.facts_of(bus, RUN, since_start=False)) == []
+    assert await all_of(listening.facts(bus, Wanted(RUN, until=Until.ENDED))) == []
     assert lines.fact_line(heard[-1]) == f"12:00:00 {RUN}.archived  {len(STORY)} facts in {heard[-1].fact.piece.bytes} bytes"
 
 

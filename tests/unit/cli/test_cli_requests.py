@@ -90,7 +90,7 @@ def test_a_bundle_larger_than_flower_allows_is_refused(tmp_path: Path) -> None:
         "a wrong value": (PLAIN + "spec: {server: {rounds: many}}\n", "  spec.server.rounds: Input should be a valid integer"),
         "an unknown framework": (
             PLAIN + "spec: {framework: flowr}\n",
-            "spec.framework is 'flowr'; known are flower, openfl, other, torch, sklearn",
+            "spec.framework is 'flowr'; known are flower, openfl, other, torch, sklearn, xgboost",
         ),
         "a missing app": (HEAD + "metadata: {name: x, annotations: {fedplane.io/app: gone}}\n", "gone is no directory"),
         "a folder that is no app": (

@@ -132,27 +132,6 @@ async def test_a_run_that_nobody_shows_or_that_cannot_be_read_is_an_error() -> N
         await runs.every(bus)
 
 
-async def test_the_facts_of_a_run_stop_when_it_has_ended() -> None:
-    bus = MemoryBus()
-    other = FACT[facts.Started].model_copy(update={"run": "other-1"})
-    story = [SUBMITTED, FACT[facts.Scheduled], other, FACT[facts.Completed]]
-    for fact in story:
-        await bus.log.state(fact)
-
-    assert [record.fact for record in await all_of(runs.facts_of(bus, RUN, since_start=True))] == [SUBMITTED, *story[1:2], story[3]]
-    assert await all_of(runs.facts_of(bus, RUN, since_start=False)) == []
-
-
-async def test_only_new_facts_are_heard_unless_all_are_wanted() -> None:
-    bus = MemoryBus()
-    await bus.log.state(SUBMITTED)
-    hearing = asyncio.create_task(all_of(runs.facts_of(bus, RUN, since_start=False)))
-    await asyncio.sleep(0.001)
-    await bus.log.state(FACT[facts.Failed])
-
-    assert [record.fact for record in await hearing] == [FACT[facts.Failed]]
-
-
 async def test_a_run_is_cancelled_once() -> None:
     bus = MemoryBus()
     await bus.log.state(SUBMITTED)

@@ -24,14 +24,14 @@ def test_a_federation_is_its_services_and_then_the_driver_and_a_collaborator_for
     hospital = Cluster(
         name="hospital-a", claims={"data": "/data/a"}, allocatable=Allocatable(cpu="4", memory="8Gi"), labels={"region": "eu"}
     )
-    deployment = Deployment(Directory(Path("/state")), Configuration(4300, 2_000_000_000), (hospital, Cluster(name="b")), aggregators=2)
+    deployment = Deployment(Directory(Path("/state")), Configuration(4300, 2_000_000_000), (hospital, Cluster(name="b")), 2, page_port=4281)
 
     assert roles(deployment) == (
         (
             _module("scheduler", "scheduler", "0"),
             _module("aggregator-0", "aggregator", "0"),
             _module("aggregator-1", "aggregator", "1"),
-            _module("status", "status", "0"),
+            _module("status", "status", "0", FEDPLANE_PAGE_PORT="4281", FEDPLANE_PAGE_HOST="127.0.0.1"),
         ),
         (
             Process(

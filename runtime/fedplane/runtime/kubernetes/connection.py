@@ -5,9 +5,11 @@ its classes for objects are many, know no kinds of ours, and drop fields that ar
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,6 +18,8 @@ from kubernetes.aio.client.exceptions import OpenApiException
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from fedplane.runtime.errors import ApiDenied, ApiError, ApiUnreachable, BadInput, Conflict, Invalid, NotFound
+from fedplane.runtime.metrics import DENIALS
+from fedplane.runtime.telemetry import tell
 
 __all__ = ["Connection", "Gone", "Patience", "connect", "door", "refusal"]
 
@@ -76,6 +80,8 @@ def door(what: str) -> Iterator[None]:
 def refusal(what: str, status: int, said: Any) -> ApiError:
     """The error for a status that is no success; `said` is the server's own account, a Status object if it was able to make one."""
     message = said.get("message") if isinstance(said, dict) else said
+    if REFUSALS.get(status) is ApiDenied:
+        tell(DENIALS, 1, {"fedplane.server": "kubernetes"})
     return REFUSALS.get(status, ApiError)(f"could not {what}: {str(message)[:SAID_CHARACTERS_MAX]} ({status})")
 
 
@@ -137,6 +143,7 @@ async def connect(kubeconfig: str, context: str, patience: Patience) -> Connecti
 
     Raises BadInput when there is no such file or context, or we are in no pod.
     """
+    _insist_on_file(kubeconfig)
     configuration = Configuration()
     try:
         if kubeconfig:
@@ -147,3 +154,9 @@ async def connect(kubeconfig: str, context: str, patience: Patience) -> Connecti
     except (ConfigException, OpenApiException, OSError, ValueError) as error:
         where = f"the kubeconfig {kubeconfig}" if kubeconfig else "a pod's service account; outside of a cluster, name a kubeconfig"
         raise BadInput(f"could not connect to Kubernetes by {where}: {error}") from error
+
+
+def _insist_on_file(kubeconfig: str) -> None:
+    """Without any file, the library complains of a field that is missing in it."""
+    if kubeconfig and not any(Path(file).exists() for file in kubeconfig.split(os.pathsep)):
+        raise BadInput(f"could not connect to Kubernetes by the kubeconfig {kubeconfig}: there is no such file")
