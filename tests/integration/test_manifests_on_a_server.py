@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from apiserver import ApiServer
-from manifest_story import FEDERATIONS, Manifest, built, of_kind
+from manifest_story import FEDERATIONS, Manifest, built, built_in, of_kind
 
 UNKNOWN = {
     ("policy/v1", "PodDisruptionBudget"),  # since Kubernetes 1.21
@@ -110,6 +110,16 @@ def test_the_server_takes_what_is_built(name: str, minimum: int, server: ApiServ
         apply(server, manifest, dry_run=True)
 
     assert len(taken) >= minimum
+
+
+def test_the_server_takes_exporters_beside_the_bus_and_the_way_to_a_collector(server: ApiServer) -> None:
+    observed = built_in("namespace: fedplane\nresources: [DEPLOY/base]\ncomponents: [DEPLOY/components/observe]\n")
+    changed = [each for each in observed if each not in built("base") and (each["apiVersion"], each["kind"]) not in UNKNOWN]
+
+    for manifest in changed:
+        apply(server, manifest, dry_run=True)
+
+    assert {each["kind"] for each in changed} == {"ConfigMap", "Deployment", "NetworkPolicy", "Service", "StatefulSet"}
 
 
 def test_the_server_refuses_what_is_misspelt(server: ApiServer) -> None:

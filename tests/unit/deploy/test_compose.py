@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -11,13 +12,26 @@ from typing import Any
 import pytest
 import yaml
 from manifest_story import settings_class
+from page_story import typed
 from sources import ROOT
+
+from fedplane.aggregator.asking import check
+from fedplane.schemas.resources import FederatedLearning
 
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
 EXAMPLE = ROOT / "examples/01-mnist"
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-ROLES = {name: service["build"]["args"]["ROLE"] for name, service in SERVICES.items() if "build" in service}
+
+
+def started(service: dict[str, Any]) -> str:
+    """What it starts: the role that its image is built for, unless it has a command of its own."""
+    *_, module = service.get("command", [service["build"]["args"]["ROLE"]])
+    return str(module).removeprefix("fedplane.").removesuffix(".main")
+
+
+TYPED = {"example"}  # what a person runs, and no process of a federation; `shards` ends before one begins
+ROLES = {name: started(service) for name, service in SERVICES.items() if "build" in service and name not in TYPED | {"shards"}}
 
 every_role = pytest.mark.parametrize("role", sorted(set(ROLES.values())))
 every_process = pytest.mark.parametrize(("name", "role"), ROLES.items(), ids=ROLES)
@@ -30,14 +44,14 @@ def instructions(name: str) -> Iterator[str]:
             yield line.removeprefix(name + " ")
 
 
-def test_the_federation_has_every_service_and_two_aggregators() -> None:
-    assert set(ROLES.values()) == {"scheduler", "aggregator", "status", "collaborator"}
-    assert SERVICES["aggregator"]["deploy"] == {"replicas": 2}
+def test_the_federation_has_every_service_and_three_aggregators() -> None:
+    assert set(ROLES.values()) == {"scheduler", "aggregator", "status", "collaborator", "collaborator.driver"}
+    assert SERVICES["aggregator"]["deploy"] == {"replicas": 3}
 
 
 @every_role
 def test_a_role_has_an_extra_to_install_and_a_main_to_start(role: str) -> None:
-    assert role in EXTRAS
+    assert role.partition(".")[0] in EXTRAS
     assert callable(importlib.import_module(f"fedplane.{role}.main").main)
 
 
@@ -64,7 +78,7 @@ def test_a_process_has_no_privileges_and_waits_for_the_bus(name: str, role: str)
     service = SERVICES[name]
 
     assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
-    assert service["depends_on"] == {"nats": {"condition": "service_healthy"}}
+    assert service["depends_on"]["nats"] == {"condition": "service_healthy"}
 
 
 def test_the_clusters_are_those_of_the_example_and_see_their_own_data_only() -> None:
@@ -73,11 +87,29 @@ def test_the_clusters_are_those_of_the_example_and_see_their_own_data_only() -> 
     assert [as_told(name) for name, role in ROLES.items() if role == "collaborator"] == [as_mounted(cluster) for cluster in clusters]
 
 
+def test_the_driver_runs_the_app_that_the_clusters_run_and_sees_no_data() -> None:
+    driver, cluster = SERVICES["driver"], SERVICES["amsterdam"]
+
+    assert (driver["image"], driver["build"]) == (cluster["image"], cluster["build"])
+    assert "volumes" not in driver
+    assert "FEDPLANE_APP=/app" in instructions("ENV"), "else the driver would look for the directory of whoever submits the run"
+
+
+def test_the_page_makes_a_run_for_that_driver_of_the_first_example() -> None:
+    (command,) = [command for command in typed("docs/how-to/run-your-own-server.md") if command.startswith("sed ")]
+    made = subprocess.run(["sh", "-c", command.partition(" > ")[0]], cwd=ROOT, capture_output=True, check=True)
+    there = yaml.safe_load((EXAMPLE / "federatedlearning.yaml").read_text())
+
+    there["spec"]["strategy"]["name"] = "app"
+    assert yaml.safe_load(made.stdout) == there
+    check(FederatedLearning.model_validate(there, by_alias=True, by_name=False).spec)
+
+
 def as_mounted(cluster: dict[str, Any]) -> dict[str, Any]:
     """A cluster of the example, when the data it claims are mounted at the root."""
     files = [value for value in cluster["claims"].values() if value.startswith("data/")]
     claims = {claim: f"/{value}" if value in files else value for claim, value in cluster["claims"].items()}
-    return cluster | {"claims": claims, "volumes": [f"./examples/01-mnist/{file}:/{file}:ro" for file in files]}
+    return cluster | {"claims": claims, "volumes": [f"{cluster['name']}:/data:ro" for _ in files]}
 
 
 def as_told(name: str) -> dict[str, Any]:

@@ -57,6 +57,8 @@ def test_every_file_is_part_of_something_that_is_built() -> None:
         ]
         listed |= {kustomization, *(kustomization.parent / file for file in files)}
 
+    listed |= set((DEPLOY / "grafana").rglob("*")) | set((DEPLOY / "observe").iterdir())  # see test_dashboards, test_compose_files
+
     assert {str(path) for path in DEPLOY.rglob("*") if path.is_file() and path not in listed} == set()
 
 
