@@ -5,20 +5,25 @@ PYTHON ?= python3
 PIP_INSTALL = pip install --quiet --quiet --disable-pip-version-check
 EXAMPLE = examples/01-mnist
 NOTEBOOK = examples/02-validate-a-model
+PUBLISHING = examples/12-publish-a-model
+TREES = examples/07-xgboost
 PEERS = .fedplane/peers
 # Twice the cores of a small machine, since many tests wait for processes. To choose: make test WORKERS=1
 WORKERS = 4
-BENCHMARKS = frameworks control plane replicas limited fold robust placement $(if $(KUBEBUILDER_ASSETS),apply)
+BENCHMARKS = frameworks control telemetry plane replicas limited fold robust placement $(if $(KUBEBUILDER_ASSETS),apply)
+
+# Tests start Python hundreds of times; where this is set, each start compiles anew what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv app peers demo notebook test check lint fix bench schemas clean
+.PHONY: help venv app peers demo notebook test check lint fix bench schemas docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: .venv/.made ## make .venv, with fedplane and what its tests need
 
-app: $(EXAMPLE)/.venv/.made ## make the example app's own environment (PyTorch and Flower)
+app: $(EXAMPLE)/.venv/.made ## make the example app's own environment (PyTorch, Flower and XGBoost)
 
 peers: $(PEERS)/.made ## make environments with NVFlare and OpenFL, to measure beside ours
 
@@ -29,7 +34,7 @@ notebook: $(EXAMPLE)/.venv/.notebook ## judge the demo's model in a notebook, wi
 	@$(EXAMPLE)/.venv/bin/jupyter execute $(NOTEBOOK)/validate.ipynb --output=validated
 	@echo "$(NOTEBOOK)/validated.ipynb has the outputs"
 
-test: venv app $(EXAMPLE)/.venv/.notebook lint ## everything that CI runs
+test: venv app $(EXAMPLE)/.venv/.notebook $(EXAMPLE)/.venv/.publishing lint ## everything that CI runs
 	@.venv/bin/pytest --quiet --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: lint ## what takes seconds: lint, format, types, style, architecture
@@ -48,12 +53,20 @@ bench: venv app ## measure speed, for half an hour on a quiet machine, and write
 	@for each in $(BENCHMARKS); do .venv/bin/python benchmarks/$$each.py --json .fedplane/bench/$$each.json || exit; done
 	@.venv/bin/python benchmarks/page.py .fedplane/bench docs/performance.md
 
-schemas: venv ## write JSON Schemas, docs/events.md and docs/rounds.md anew
+schemas: venv ## write JSON Schemas, docs/events.md, docs/rounds.md, docs/reference, the tables of metrics and spans, and Grafana's dashboards anew
 	@.venv/bin/python -m fedplane.schemas.generate
 	@.venv/bin/python docs/draw_rounds.py
+	@.venv/bin/python docs/list_commands.py
+	@.venv/bin/python docs/list_fields.py
+	@.venv/bin/python docs/draw_telemetry.py
+	@.venv/bin/python deploy/grafana/draw.py
+
+docs: venv ## make a site of the pages, .fedplane/site/index.html
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+	@echo "to search in it: python3 -m http.server --bind 127.0.0.1 --directory .fedplane/site"
 
 clean: ## remove the environments and every cache
-	@rm -rf .venv $(EXAMPLE)/.venv $(PEERS) .fedplane/environments .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf .venv $(EXAMPLE)/.venv $(PEERS) .fedplane/environments .fedplane/site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # A stamp is newer than what was installed from, so a second run has nothing to do.
 
@@ -65,18 +78,26 @@ clean: ## remove the environments and every cache
 	@touch $@
 
 # PyTorch by itself first: it is most of the download, and an environment that has it is not resolved anew when the app changes.
-$(EXAMPLE)/.venv/.made: $(EXAMPLE)/pyproject.toml
+# All examples but OpenFL's run here. What they need beside the first one's own is XGBoost, 19 MB.
+$(EXAMPLE)/.venv/.made: $(EXAMPLE)/pyproject.toml $(TREES)/requirements.txt
 	@$(call need_python)
 	@echo "making $(EXAMPLE)/.venv; PyTorch takes a while"
 	@$(PYTHON) -m venv $(EXAMPLE)/.venv
 	@$(EXAMPLE)/.venv/bin/$(PIP_INSTALL) torch==2.13.0
 	@$(EXAMPLE)/.venv/bin/$(PIP_INSTALL) --editable $(EXAMPLE)
+	@$(EXAMPLE)/.venv/bin/$(PIP_INSTALL) --requirement $(TREES)/requirements.txt
 	@touch $@
 
 # The notebook needs the app's network, hence the app's environment: a second one would hold a second PyTorch.
 $(EXAMPLE)/.venv/.notebook: $(EXAMPLE)/.venv/.made $(NOTEBOOK)/requirements.txt
 	@echo "adding Jupyter to $(EXAMPLE)/.venv"
 	@$(EXAMPLE)/.venv/bin/$(PIP_INSTALL) --requirement $(NOTEBOOK)/requirements.txt
+	@touch $@
+
+# Publishing needs the network, too. It is 115 MB that only its test wants here, so `make app` does without.
+$(EXAMPLE)/.venv/.publishing: $(EXAMPLE)/.venv/.made $(PUBLISHING)/requirements.txt
+	@echo "adding MLflow's client and ONNX to $(EXAMPLE)/.venv"
+	@$(EXAMPLE)/.venv/bin/$(PIP_INSTALL) --requirement $(PUBLISHING)/requirements.txt
 	@touch $@
 
 # OpenFL asks for more than its averaging imports, and its decoding needs a numpy before 2.4.

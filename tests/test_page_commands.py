@@ -17,12 +17,16 @@ from sources import ROOT
 from fedplane.aggregator.policies import check
 from fedplane.aggregator.strategies import STRATEGIES
 from fedplane.cli.main import app
+from fedplane.runtime.nats.letters import LETTERS
 from fedplane.runtime.nats.streams import BULK, FLEET, LOG, STATED, TIMERS, VIEWS, WORK
 from fedplane.schemas.facts import FACTS
 from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
 
 FEDPLANE: Any = typer.main.get_command(app)
-STREAMS = {LOG, FLEET, TIMERS, WORK, BULK}
+STREAMS = {LOG, FLEET, TIMERS, WORK, BULK, LETTERS}
+READERS_OWN = {"hub", "look"}
+"""Directories of manifests that a page has its readers write."""
+
 HOW_TO = tuple(page for page in PAGES if page.startswith("docs/how-to/"))
 
 
@@ -36,7 +40,7 @@ def test_fedplane_understands_every_command_that_a_page_shows() -> None:
 
 def understood(command: str) -> str:
     """Which command it is, once its own parser has taken all of its words, or raised what a person would read."""
-    _, name, *words = shlex.split(command)
+    _, name, *words = shlex.split(re.split(r" (?:\||>>?) ", command)[0])
     FEDPLANE.commands[name].make_context(name, words)
     return name
 
@@ -54,11 +58,11 @@ def options(name: str) -> set[str]:
 
 
 def test_a_mistaken_command_is_found() -> None:
-    with pytest.raises(Exception, match="No such option: --since"):
-        understood("fedplane events RUN --since")
+    with pytest.raises(Exception, match="No such option: --until"):
+        understood("fedplane events RUN --until")
     with pytest.raises(KeyError, match="'start'"):
         understood("fedplane start")
-    assert "--since" not in options("events")
+    assert "--until" not in options("events")
 
 
 def test_the_nats_commands_of_the_pages_ask_for_facts_and_streams_that_there_are() -> None:
@@ -100,6 +104,14 @@ def test_what_a_page_puts_into_a_resource_is_taken(page: str) -> None:
             assert STRATEGIES[resource.spec.strategy.name](resource.spec.strategy.parameters)
         else:
             assert {"kind", "configMapGenerator", "resources"} & document.keys(), f"{page} shows what nobody checks:\n{block}"
+
+
+def test_directories_of_manifests_that_pages_apply_are_there() -> None:
+    commands = [command for page in PAGES for command in typed(page) if command.startswith("kubectl ")]
+    named = {directory for command in commands for directory in re.findall(r" (?:-k|kustomize) (\S+)", command)}
+
+    assert len(named) > 3
+    assert [each for each in sorted(named - READERS_OWN) if not (ROOT / each / "kustomization.yaml").is_file()] == []
 
 
 def test_images_are_built_for_roles_and_with_targets_that_there_are() -> None:

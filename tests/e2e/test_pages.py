@@ -25,7 +25,10 @@ pytestmark = pytest.mark.app
 EXAMPLE = "examples/01-mnist/README.md"
 KEEP = "docs/how-to/keep-and-reuse-a-model.md"
 READ = "docs/how-to/read-the-log.md"
+SUBSCRIBE = "docs/how-to/subscribe.md"
+SUBSCRIBER = "examples/10-subscribe"
 TUNE = "docs/how-to/tune-rounds.md"
+TUTORIAL = "docs/tutorial.md"
 TYPED_SECONDS = 240
 """The longest of the commands, the one that watches a run, takes ten on a machine that does nothing else."""
 
@@ -73,6 +76,11 @@ class Desk:
     def recorded(self) -> dict[str, object]:
         record = self.directory / ".fedplane/up.json"
         return dict(json.loads(record.read_text())) if record.exists() else {}
+
+    def processes(self) -> dict[str, int]:
+        """What `fedplane up` has written down of the processes that run."""
+        record: dict[str, int] = self.recorded()["processes"]  # type: ignore[assignment]
+        return record
 
     def run(self, name: str) -> str:
         """The id of the last run of that name."""
@@ -137,6 +145,38 @@ def test_the_first_example_learns_what_its_page_says(said: dict[str, str]) -> No
     assert "Completed" in said["fedplane watch mnist"]
 
 
+def test_the_tutorial_ends_with_the_same_bytes_though_both_aggregators_were_killed(desk: Desk, said: dict[str, str]) -> None:
+    made, path, here, *commands, ended = typed(TUTORIAL)
+    again = len(commands) - commands[::-1].index("fedplane submit federatedlearning.yaml")
+    run = said["fedplane submit federatedlearning.yaml"].strip()
+    aggregators = [pid for name, pid in desk.processes().items() if name.startswith("aggregator-")]
+
+    before = {command: desk.type(filled_in(command, {"mnist": run})) for command in commands[: again - 1] if not done_by(command, said)}
+    second = desk.type(commands[again - 1]).strip()
+    after = {command: desk.type(filled_in(command, {"mnist": second})) for command in commands[again:]}
+
+    assert (made, path, here, ended) == ("make venv app", 'export PATH="$PWD/.venv/bin:$PATH"', "cd examples/01-mnist", "fedplane down")
+    assert (
+        json.loads(before["fedplane events mnist --from-start --type scheduled --structured"])["data"]["refused"][0]["cluster"] == "dublin"
+    )
+    waited, killed, watched, _, compared = after.values()
+    assert (waited.count("contributed"), killed) == (1, "")
+    assert "Completed" in watched
+    assert compared == "the same bytes\n"
+    (shown,) = [block.splitlines()[1:] for block in blocks(TUTORIAL, "console") if "fedplane explain" in block]
+    explained = {line.rstrip() for line in said["fedplane explain mnist"].splitlines()}
+    assert [line for line in shown if line not in explained] == ["..."]
+    assert [json.loads(line) for line in text(TUTORIAL).splitlines() if line.startswith("{")] == [
+        json.loads(line) for line in text(EXAMPLE).splitlines() if line.startswith("{")
+    ]
+    assert set(aggregators) & set(desk.processes().values()) == set()
+
+
+def done_by(command: str, said: dict[str, str]) -> bool:
+    """Whether the first example's page has had it typed; the federation is up once, and in the foreground."""
+    return command.removesuffix(" --detach") in {*said, "fedplane up --clusters clusters.yaml"}
+
+
 def test_a_model_is_kept_and_others_start_from_it(desk: Desk, long: str, bucket: None) -> None:
     commands = [command for command in typed(KEEP) if command.startswith("fedplane ")]
     begun = []
@@ -198,3 +238,41 @@ def test_the_log_is_read_by_commands_and_by_the_programs_of_the_page(desk: Desk,
         process.communicate()
     assert json.loads(heard[0])["specversion"] == "1.0"
     assert heard[1].startswith("fed.v1.")
+
+
+def test_facts_are_heard_by_the_commands_of_the_page(desk: Desk, said: dict[str, str]) -> None:
+    run = said["fedplane submit federatedlearning.yaml"].strip()
+    commands = [filled_in(command, {"mnist": run}) for command in typed(SUBSCRIBE)]
+    (desk.directory / "accuracy.py").write_text(blocks(SUBSCRIBE, "python")[0])
+
+    everything, chosen, of_amsterdam, accuracies, *_ = (desk.type(command).splitlines() for command in commands)
+
+    assert [line.split()[1] for line in (everything[0], everything[-1])] == [f"{run}.submitted", f"{run}.completed"]
+    assert {line.split()[1].rpartition(".")[2] for line in chosen} == {"aggregated", "completed"}
+    assert of_amsterdam != []
+    assert [line for line in of_amsterdam if ".amsterdam" not in line] == []
+    assert [line.split()[0] for line in accuracies] == [str(number) for number in range(1, len(accuracies) + 1)]
+    kept = [json.loads(line) for line in (desk.directory / "audit.jsonl").read_text().splitlines()]
+    assert next(event["data"] for event in kept if event["type"].endswith("run.submitted.v1"))["run"] == run
+
+
+def test_a_program_that_knows_only_nats_writes_the_accuracies_down(desk: Desk, said: dict[str, str]) -> None:
+    run = said["fedplane submit federatedlearning.yaml"].strip()
+    events = desk.type(f"fedplane events {run} --from-start --type aggregated --structured").splitlines()
+    expected = [
+        f"{event['id']},{run},{event['data']['training_round']},{event['data']['metrics']['accuracy']:.4f}"
+        for event in map(json.loads, events)
+        if "accuracy" in event["data"]["metrics"]
+    ]
+    shutil.copy(REPOSITORY / SUBSCRIBER / "subscribe.py", desk.directory)
+
+    writing = desk.begin(f"python subscribe.py {desk.recorded()['nats_url']}")
+    assert writing.stdout is not None
+    written = [writing.stdout.readline().strip() for _ in expected]
+    writing.kill()
+    writing.communicate()
+
+    form = re.compile(r"[0-9a-f]{32},mnist-[0-9a-f]{8},\d+,0\.\d{4}")
+    promised = [line for block in blocks(f"{SUBSCRIBER}/README.md", "console") for line in block.splitlines() if "," in line]
+    assert written == expected
+    assert [line for line in (*written, *promised) if not form.fullmatch(line)] == []
