@@ -58,6 +58,7 @@ schemas: venv ## write JSON Schemas, docs/events.md, docs/rounds.md, docs/refere
 	@.venv/bin/python docs/draw_rounds.py
 	@.venv/bin/python docs/list_commands.py
 	@.venv/bin/python docs/list_fields.py
+	@.venv/bin/python docs/list_rights.py
 	@.venv/bin/python docs/draw_telemetry.py
 	@.venv/bin/python deploy/grafana/draw.py
 

@@ -16,7 +16,7 @@ import pytest
 from importlinter.cli import lint_imports
 from sources import ROOT, tree
 
-ROOTS = ("schemas", "runtime", "services/scheduler", "services/aggregator", "services/status", "collaborator", "cli")
+ROOTS = ("schemas", "runtime", "services/scheduler", "services/aggregator", "services/status", "services/authorizer", "collaborator", "cli")
 
 IMPURE = {
     "fedplane.schemas.generate": "writes the files that are derived from the vocabulary",
@@ -29,7 +29,10 @@ IMPURE = {
     "fedplane.runtime.replica": "waits and reads the clock: the one loop; its actions are plain data, so cores may import it",
     "fedplane.runtime.service": "handles signals, logs, opens the bus",
     "fedplane.runtime.settings": "reads the environment",
-    "fedplane.runtime.telemetry": "sends spans",
+    "fedplane.runtime.exporting": "loads what sends",
+    "fedplane.runtime.otlp": "sends spans and values",
+    "fedplane.runtime.stating": "tells of facts that are stated",
+    "fedplane.runtime.telemetry": "reads the clock, and hands on to what sends",
     "fedplane.scheduler.delivering": "writes works on a hub",
     "fedplane.scheduler.depositing": "makes Jobs and claims on a hub",
     "fedplane.scheduler.exposing": "makes and deletes listeners on a hub",
@@ -37,18 +40,27 @@ IMPURE = {
     "fedplane.scheduler.launching": "makes and deletes drivers' Jobs on a hub",
     "fedplane.scheduler.main": "composes the scheduler",
     "fedplane.scheduler.settings": "is read from the environment",
+    "fedplane.scheduler.tracing": "tells operators of placements",
     "fedplane.scheduler.tending": "tells the log of a hub, and states what its clusters offer",
     "fedplane.scheduler.upkeep": "writes objects on a hub",
+    "fedplane.authorizer.answering": "tells operators who was let in",
+    "fedplane.authorizer.following": "reads the log and has connections ended",
     "fedplane.aggregator.folding": "streams chunks",
+    "fedplane.aggregator.joining": "reads models and updates piece by piece",
     "fedplane.aggregator.reading": "reads chunks ahead",
     "fedplane.aggregator.rebasing": "reads the models that updates began with",
     "fedplane.aggregator.working": "leases work and does it",
     "fedplane.aggregator.main": "composes the aggregator",
     "fedplane.aggregator.settings": "is read from the environment",
     "fedplane.aggregator.team": "starts threads, and asks how many there may be",
-    "fedplane.aggregator.tracing": "emits the spans of rounds",
+    "fedplane.aggregator.telling": "tells operators of rounds and of the queue",
     "fedplane.status.main": "composes the status service",
     "fedplane.status.settings": "is read from the environment",
+    "fedplane.status.page.files": "reads the files of the page",
+    "fedplane.status.page.listening": "answers browsers",
+    "fedplane.status.page.main": "composes the page by itself",
+    "fedplane.status.page.serving": "waits, and reads the clock: the page's stream",
+    "fedplane.status.page.settings": "is read from the environment",
     "fedplane.status.archiving": "reads and purges the log, writes archives",
     "fedplane.status.kube": "writes objects' status and Events",
     "fedplane.status.showing": "puts views",
@@ -76,6 +88,7 @@ IMPURE = {
     "fedplane.collaborator.frameworks.tensors": "reads and writes tensors in files",
     "fedplane.collaborator.frameworks.torch": "loads and runs an app's functions on PyTorch's modules",
     "fedplane.collaborator.frameworks.updates": "reads and writes an update's file",
+    "fedplane.collaborator.frameworks.xgboost": "loads and runs an app's functions on XGBoost's boosters",
     "fedplane.collaborator.frameworks.working": "reads a request's files and writes its answer's",
     "fedplane.collaborator.installing": "puts the runner into a directory",
     "fedplane.collaborator.main": "composes the collaborator",
@@ -93,10 +106,10 @@ IMPURE = {
 """Every module, or package, that touches the world, and how. A new line here is a decision; a new pure module needs none."""
 
 PURE_LIBRARIES = {
-    "__future__", "abc", "base64", "bisect", "collections", "contextlib", "dataclasses", "datetime", "decimal", "enum", "fractions",
-    "functools", "hashlib", "heapq", "inspect", "ipaddress", "itertools", "json", "math", "operator", "re", "string", "struct", "textwrap",
-    "types", "typing", "zlib",
-    "blake3", "cloudevents", "ml_dtypes", "numba", "numpy", "pydantic", "pydantic_core", "re2",
+    "__future__", "abc", "base64", "binascii", "bisect", "collections", "contextlib", "dataclasses", "datetime", "decimal", "enum",
+    "fractions", "functools", "hashlib", "heapq", "inspect", "ipaddress", "itertools", "json", "math", "operator", "re", "string", "struct",
+    "textwrap", "types", "typing", "zlib",
+    "blake3", "cloudevents", "cryptography", "ml_dtypes", "numba", "numpy", "pydantic", "pydantic_core", "re2",
 }  # fmt: skip
 """Libraries that compute and do nothing else."""
 

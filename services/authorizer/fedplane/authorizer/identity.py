@@ -1,0 +1,86 @@
+"""Who a client is, by the certificates that the server has verified: a cluster of Open Cluster Management, or one of ours.
+
+A collaborator has the certificate of an OCM add-on, whose subject names cluster and add-on twice: as a user and as groups.
+All of it has to fit, from the first character to the last, and the cluster's name has to be a name by our grammar.
+A name with a dot or a wildcard would otherwise become part of subjects, and of permissions.
+
+Each kind of client has an authority of its own. OCM's signer signs whatever subject an add-on's agent asks for.
+So with one authority for all a cluster could be a service; whether it can be another cluster is decided on the hub (ADR 0019).
+Source: OCM's registration of add-ons, `pkg/registration/register/csr` and `pkg/addon/templateagent/registration.go`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedplane.authorizer.certificates import Certificate
+from fedplane.authorizer.grants import Role
+from fedplane.schemas.names import is_name
+
+__all__ = ["SERVICE", "Identity", "Refused", "Trust", "identify"]
+
+PREFIX = "system:open-cluster-management"
+
+SERVICE = "fedplane"
+"""What the common name of everyone begins with who is no cluster: `fedplane:ROLE:NAME`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a client is: a role, and its name among those of that role."""
+
+    role: Role
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a client is not let in: a sentence for the log, and for whoever looks why a connection fails."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Which add-on's agents are collaborators, and by which authorities: SHA-256 fingerprints, in lower-case hexadecimal digits."""
+
+    addon: str
+    clusters: frozenset[str]
+    services: frozenset[str]
+
+
+def identify(chain: Sequence[Certificate], trust: Trust) -> Identity | Refused:
+    """Whose chain this is. It begins with the client's certificate and ends with the authority's, and the server has verified it."""
+    if not chain:
+        return Refused("there is no certificate that the server could verify; connect with one")
+    leaf, authority = chain[0], chain[-1].fingerprint
+    if len(leaf.common_names) != 1:
+        return Refused(f"the certificate has {len(leaf.common_names)} common names, and one is wanted")
+    (name,) = leaf.common_names
+    if authority in trust.services and name.startswith(f"{SERVICE}:"):
+        return _service(name)
+    if authority in trust.clusters:
+        return _cluster(name, leaf.groups, trust.addon)
+    return Refused(f"the authority of {name!r} is not one for clients of this kind")
+
+
+def _service(name: str) -> Identity | Refused:
+    _, *words = name.split(":")
+    roles = [role for role in Role if role is not Role.COLLABORATOR and words[:1] == [role]]
+    if len(words) != 2 or not roles or not is_name(words[1]):
+        return Refused(f"{name!r} is not {SERVICE}:ROLE:NAME with a role that we know and a name in lower-case letters, digits and dashes")
+    return Identity(roles[0], words[1])
+
+
+def _cluster(name: str, groups: frozenset[str], addon: str) -> Identity | Refused:
+    words = name.removeprefix(f"{PREFIX}:").split(":") if name.startswith(f"{PREFIX}:") else []
+    if len(words) != 6 or words[::2] != ["cluster", "addon", "agent"] or words[3] != addon:
+        return Refused(f"{name!r} is no agent of the add-on {addon}")
+    cluster, agent = words[1], words[5]
+    if not is_name(cluster) or not is_name(agent):
+        return Refused(f"{name!r} names a cluster or an agent by what is no DNS label (RFC 1123)")
+    wanted = {f"{PREFIX}:cluster:{cluster}:addon:{addon}", f"{PREFIX}:addon:{addon}"}
+    if missing := sorted(wanted - groups):
+        return Refused(f"{name!r} is not in the group {missing[0]}")
+    if others := sorted(group for group in groups - wanted if group.startswith(f"{PREFIX}:")):
+        return Refused(f"{name!r} is in the group {others[0]}, which is another one's")
+    return Identity(Role.COLLABORATOR, cluster)

@@ -1,0 +1,97 @@
+"""What roles may do, as far as it can be said without a server; that a server sees it the same way is an integration test."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedplane.authorizer import jetstream
+from fedplane.authorizer.grants import CLUSTERS, RUNS_MAX, SERVERS, Listening, Role, collaborator, of_role
+from fedplane.runtime.memory import matches
+from fedplane.runtime.nats import streams
+from fedplane.schemas.facts import FACTS, Fact
+from fedplane.schemas.names import NAME_PATTERN
+
+NAMES = st.from_regex(NAME_PATTERN[:-1] + r"\Z").filter(lambda name: len(name) <= 20)
+
+
+def test_streams_and_consumers_are_called_as_they_are_declared() -> None:
+    declared = (*streams.STREAMS, streams.FOLDS_CONSUMER, streams.TIMERS_CONSUMER, streams.STATED)
+
+    assert (*jetstream.STREAMS, jetstream.FOLDS, jetstream.KEPT_TIMERS, jetstream.STATED) == declared
+
+
+def test_every_fact_may_be_stated_by_somebody() -> None:
+    grants = [collaborator("a", ["r"]), *(of_role(role, "one") for role in Role if role is not Role.COLLABORATOR)]
+    may = [subject for grant in grants for subject in grant.publish]
+
+    unsaid = [fact for fact in FACTS if not any(matches(pattern, f"log.{subject_of(fact)}") for pattern in may)]
+
+    assert unsaid == []
+
+
+def subject_of(fact: type[Fact]) -> str:
+    known = {"run": "r", "cluster": "a"}
+    return fact.pattern(**{name: value for name, value in known.items() if f"{{{name}}}" in fact.template}).replace("*", "1")
+
+
+def test_a_cluster_without_runs_may_advertise_and_nothing_else() -> None:
+    grant = collaborator("amsterdam", [])
+
+    assert grant.publish == ("log.fed.v1.fleet.amsterdam.advertised", "$JS.API.DIRECT.GET.FLEET.log.fed.v1.fleet.amsterdam.advertised")
+    assert grant.subscribe == ("_INBOX_collaborator_amsterdam.>",)
+    assert grant.listening is None
+
+
+def test_a_cluster_in_a_run_may_do_what_the_run_asks_of_it() -> None:
+    grant = collaborator("amsterdam", ["r"])
+    heard = (
+        "fed.v1.run.r.*", "fed.v1.run.r.round.*.invited.amsterdam", "fed.v1.run.r.round.*.contributed.amsterdam",
+        "fed.v1.run.r.round.*.declined.amsterdam", "fed.v1.run.r.round.*.evaluated.amsterdam", "fed.v1.run.r.round.*.rejected.amsterdam",
+        "fed.v1.run.r.round.*.closed", "fed.v1.run.r.round.*.failed",
+    )  # fmt: skip
+
+    assert grant.account == CLUSTERS
+    assert grant.publish == (
+        "log.fed.v1.fleet.amsterdam.advertised", "$JS.API.DIRECT.GET.FLEET.log.fed.v1.fleet.amsterdam.advertised",
+        "log.fed.v1.run.r.round.*.contributed.amsterdam", "log.fed.v1.run.r.round.*.declined.amsterdam",
+        "log.fed.v1.run.r.round.*.evaluated.amsterdam", "bulk.fed.v1.r.*.update.amsterdam.*.*.*",
+        *(f"$JS.API.DIRECT.GET.LOG.log.{pattern}" for pattern in heard),
+        "$JS.API.DIRECT.GET.BULK.bulk.fed.v1.r.*.model.>", "$JS.API.DIRECT.GET.BULK.bulk.fed.v1.r.given.*.*.>",
+        "$JS.API.DIRECT.GET.BULK.bulk.fed.v1.r.*.asked.>", "$JS.API.CONSUMER.MSG.NEXT.LOG.collaborator-amsterdam",
+    )  # fmt: skip
+    assert grant.subscribe == ("_INBOX_collaborator_amsterdam.>",)
+    assert grant.listening == Listening("LOG", "collaborator-amsterdam", tuple(f"log.{pattern}" for pattern in heard))
+
+
+@given(NAMES, NAMES, st.sets(NAMES, max_size=3), NAMES)
+def test_nothing_that_a_cluster_states_or_stores_is_anothers(cluster: str, other: str, runs: set[str], run: str) -> None:
+    wanted = (
+        f"log.fed.v1.run.{run}.round.1.contributed.{other}", f"bulk.fed.v1.{run}.1.update.{other}.a.0.0",
+        f"log.fed.v1.fleet.{other}.advertised",
+    )  # fmt: skip
+    may = [any(matches(pattern, subject) for pattern in collaborator(cluster, runs).publish) for subject in wanted]
+
+    assert may == [cluster == other and run in runs, cluster == other and run in runs, cluster == other]
+
+
+def test_whoever_is_outside_the_account_of_the_streams_asks_for_nothing_that_a_body_says() -> None:
+    asks = [subject for subject in collaborator("a", ["r"]).publish if subject.startswith("$JS.")]
+    kinds = {subject.split(".fed.")[0].removeprefix("$JS.API.") for subject in asks}
+
+    assert kinds == {"DIRECT.GET.FLEET.log", "DIRECT.GET.LOG.log", "DIRECT.GET.BULK.bulk", "CONSUMER.MSG.NEXT.LOG.collaborator-a"}
+    assert of_role(Role.SUBSCRIBER, "grafana").publish == ()
+
+
+def test_services_are_in_the_account_of_the_streams_each_with_an_inbox_of_its_own() -> None:
+    services = [of_role(role, "one") for role in Role if role not in (Role.COLLABORATOR, Role.SUBSCRIBER)]
+
+    assert {grant.account for grant in services} == {SERVERS}
+    assert len({grant.subscribe for grant in services}) == len(services)
+
+
+def test_a_cluster_in_more_runs_than_a_token_holds_has_the_first_by_name() -> None:
+    runs = [f"r{number:04}" for number in range(RUNS_MAX + 10)]
+
+    granted, of_fewer = collaborator("a", reversed(runs)), collaborator("a", runs[:RUNS_MAX])
+
+    assert granted.publish == of_fewer.publish
+    assert (granted.left_out, of_fewer.left_out) == (tuple(runs[RUNS_MAX:]), ())
