@@ -55,8 +55,8 @@ SEED = "SAAAAAICAMCAKBQHBAEQUCYMBUHA6EARCIJRIFIWC4MBSGQ3DQOR4HYMHI"
 HARMLESS = b'{"filter": "nothing.has.this.subject"}'
 """A purge of nothing, and no other request: a server takes one that it cannot read for one of everything."""
 
-WITHIN_SECONDS = 5.0
-"""It takes half a second on a machine that has nothing else to do."""
+WITHIN_SECONDS = 20.0
+"""It takes half a second on a machine that has nothing else to do, and this is about one that has."""
 
 PATIENCE, IMPATIENT = Patience(), Patience(connect_seconds=0.8)
 
@@ -337,7 +337,7 @@ async def test_rights_follow_the_run_on_a_connection_that_is_open(guarded: Guard
 async def _made_anew(connection: Client, times: int) -> float:
     """How long it took until the connection was made again for so many times."""
     begun = asyncio.get_running_loop().time()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while connection.stats["reconnects"] < times or not connection.is_connected:
             await asyncio.sleep(0.01)
     return asyncio.get_running_loop().time() - begun

@@ -176,6 +176,20 @@ def test_a_durable_listener_that_is_interrupted_ends_without_a_word_and_goes_on_
     assert heard in ([2], [1, 2])  # the signal may have come between the line and its acknowledgement
 
 
+def test_a_listener_whose_lines_nobody_takes_is_interrupted_by_the_first_ctrl_c(nats_server: NatsServer) -> None:
+    state(nats_server, [waiting(number) for number in range(1, 301)])  # more than a pipe holds that nobody reads
+    command = (sys.executable, "-m", "fedplane.cli.start", "events", "--url", nats_server.url, "--structured", "--from-start")
+
+    listening = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert listening.stdout is not None and listening.stderr is not None
+    listening.stdout.read(1)
+    time.sleep(0.5)
+    listening.send_signal(signal.SIGINT)
+
+    assert (listening.wait(20), listening.stderr.read()) == (130, b"")
+    listening.stdout.close()
+
+
 def test_facts_of_a_later_version_are_passed_over_and_their_fields_kept(nats_server: NatsServer) -> None:
     state(nats_server, [waiting(1)])
     for subject, type_, body in (

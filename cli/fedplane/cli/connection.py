@@ -38,7 +38,6 @@ SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 """What a server's address may begin with; without any, it is nats."""
 
 
-
 def _said(context: typer.Context, url: str | None) -> str | None:
     """A directory that is named on the command line means more than a variable that was set some time ago."""
     return None if (_source(context, "url"), _source(context, "state")) == ("ENVIRONMENT", "COMMANDLINE") else url

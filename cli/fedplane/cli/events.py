@@ -13,6 +13,7 @@ from fedplane.cli.completing import AnyRun
 from fedplane.cli.connection import LISTENING, StateOption, UrlOption, call
 from fedplane.cli.directory import DEFAULT
 from fedplane.cli.listening import Until, Wanted
+from fedplane.cli.saying import say
 from fedplane.runtime.archive import structured_line
 from fedplane.runtime.errors import BadInput
 from fedplane.runtime.ports import Begin, Bus, Recorded
@@ -85,7 +86,7 @@ async def _print(bus: Bus, wanted: Wanted, structured: bool) -> None:
     printed = False
     async with aclosing(listening.facts(bus, wanted)) as facts:
         async for record in facts:
-            typer.echo(_line(record, structured))
+            say(_line(record, structured))
             printed = True
     if not printed and wanted.begin is None:
         typer.echo(f"{wanted.run} has ended; --from-start shows what happened", err=True)
@@ -98,7 +99,7 @@ async def _print_durable(bus: Bus, wanted: Wanted, structured: bool, name: str, 
     async with aclosing(listening.heard(bus, wanted, name)) as subscription:
         async for handed in subscription:
             if handed.record is not None:
-                typer.echo(_line(handed.record, structured))
+                say(_line(handed.record, structured))
             await handed.done()
 
 

@@ -1,6 +1,10 @@
 """The very beginning of the program: so little that Ctrl-C while the rest is being loaded ends it as it does later, without a traceback."""
 
+import os
+import signal
 import sys
+from collections.abc import Callable
+from types import FrameType
 
 __all__ = ["main"]
 
@@ -11,11 +15,29 @@ EXIT_INTERRUPTED = 130
 def main() -> None:
     """Load the command line and run it."""
     try:
-        from fedplane.cli.main import main as run  # noqa: PLC0415 -- loading it takes a third of a second, in which people press Ctrl-C
-
-        run()
+        _load()()
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _load() -> Callable[[], None]:
+    """Loading takes a third of a second, in which people press Ctrl-C.
+
+    An exception would come out in the midst of some module, which may take it for an error of its own.
+    Nothing is begun yet, so it just ends.
+    """
+    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # in the background of a script it is not
+    if heeded:
+        signal.signal(signal.SIGINT, _end)
+    from fedplane.cli.main import main as run  # noqa: PLC0415 -- what is loaded is the point
+
+    if heeded:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return run
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os._exit(EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":

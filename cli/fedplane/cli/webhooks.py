@@ -13,6 +13,7 @@ from fedplane.cli import forwarding, listening, runs
 from fedplane.cli.connection import StateOption, UrlOption, call
 from fedplane.cli.directory import DEFAULT
 from fedplane.cli.exits import Exit
+from fedplane.cli.saying import say
 from fedplane.cli.verdicts import Again, Dead, Delivered, Patience, Verdict
 from fedplane.runtime.errors import BadInput
 from fedplane.runtime.ports import Bus, Recorded
@@ -103,16 +104,16 @@ def _tell(record: Recorded, verdict: Verdict, attempts: int) -> None:
     what = f"{record.sequence} {record.fact.subject}"
     match verdict:
         case Delivered():
-            typer.echo(f"{what} delivered")
+            say(f"{what} delivered")
         case Again():
-            typer.echo(f"{what} {verdict.reason}; attempt {attempts + 1} at {verdict.at.astimezone(UTC):%H:%M:%S} UTC", err=True)
+            say(f"{what} {verdict.reason}; attempt {attempts + 1} at {verdict.at.astimezone(UTC):%H:%M:%S} UTC", err=True)
         case Dead():
-            typer.echo(f"{what} is dead: {verdict.reason}", err=True)
+            say(f"{what} is dead: {verdict.reason}", err=True)
 
 
 async def _list_dead(bus: Bus, name: str) -> None:
     found = 0
     async for letter in bus.letters.of(name):
         found += 1
-        typer.echo(f"{letter.record.sequence} {letter.record.fact.subject} {letter.at:%Y-%m-%d %H:%M:%S} {letter.reason}")
+        say(f"{letter.record.sequence} {letter.record.fact.subject} {letter.at:%Y-%m-%d %H:%M:%S} {letter.reason}")
     typer.echo(f"{name} has {found or 'no'} dead letter{'' if found == 1 else 's'}", err=True)

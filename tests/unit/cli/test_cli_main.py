@@ -3,6 +3,8 @@
 import inspect
 import itertools
 import shlex
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -106,3 +108,22 @@ def test_what_to_type_next_names_the_federation_as_this_command_was_told(told: s
     context = submit.make_context("submit", ["mnist.yaml", *shlex.split(told)])
 
     assert connection.same(context, "watch mnist-1") == f"fedplane watch mnist-1{told}"
+
+
+INTERRUPTED_WHILE_LOADING = """
+import os, signal, sys
+from fedplane.cli import start
+class Loading:
+    def __set_name__(self, owner, name): os.kill(os.getpid(), signal.SIGINT)
+class Finder:
+    def find_spec(name, path, target=None): name == "fedplane.cli.main" and type("Module", (), {"part": Loading()})
+sys.meta_path.insert(0, Finder)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+start.main()
+"""
+
+
+def test_ctrl_c_while_the_program_is_being_loaded_ends_it_without_a_traceback() -> None:
+    told = subprocess.run([sys.executable, "-c", INTERRUPTED_WHILE_LOADING], capture_output=True, text=True, check=False)
+
+    assert (told.returncode, told.stderr) == (130, "")
