@@ -10,7 +10,7 @@ TREES = examples/07-xgboost
 PEERS = .fedplane/peers
 # Twice the cores of a small machine, since many tests wait for processes. To choose: make test WORKERS=1
 WORKERS = 4
-BENCHMARKS = frameworks control telemetry plane replicas limited fold robust placement $(if $(KUBEBUILDER_ASSETS),apply)
+BENCHMARKS = frameworks control events telemetry plane replicas limited fold robust placement $(if $(KUBEBUILDER_ASSETS),apply)
 
 # Tests start Python hundreds of times; where this is set, each start compiles anew what it imports.
 unexport PYTHONDONTWRITEBYTECODE

@@ -19,6 +19,7 @@ BENCHMARKS = {
     "plane": "Moving a model through a round",
     "frameworks": "The same app on Flower's own federation",
     "control": "A round with nothing to move",
+    "events": "How soon others hear of a fact",
     "telemetry": "What telling costs",
     "replicas": "More aggregators",
     "limited": "A model that is larger than an aggregator may be",
