@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from fedplane.cli.supervisor import Process, Stages
 from fedplane.runtime.errors import Unavailable
 from fedplane.runtime.nats import Limits, open_bus
 from fedplane.runtime.ports import Viewed
+from fedplane.schemas.facts import Advertised
 
 VIEW = Viewed("run-1", b"{}", 1)
 
@@ -64,6 +66,40 @@ async def test_a_server_that_is_killed_comes_back_at_the_same_address_with_what_
 
         async with open_bus(up.nats_url, name="test again", source="/test") as again:
             assert await again.views.get(VIEW.key) == VIEW
+
+
+async def test_it_is_ready_when_its_clusters_have_said_what_they_have_since_it_was_started(tmp_path: Path):
+    (tmp_path / "clusters.yaml").write_text("clusters: [{name: a}, {name: b}]")
+    directory, long_ago = Directory.at(tmp_path), datetime(2026, 1, 1, tzinfo=UTC)
+
+    async def up() -> bool:
+        async with federation(tmp_path, clusters=tmp_path / "clusters.yaml", port=0, table=nothing_else, clusters_seconds=60):
+            record = directory.read_record()
+            return record is not None and record.ready
+
+    running = asyncio.create_task(up())
+    await _until(lambda: (record := directory.read_record()) and "nats-server" in record.processes)
+    begun = directory.read_record()
+    assert begun is not None
+    async with open_bus(begun.nats_url, name="test", source="/test", limits=Limits()) as bus:
+        for cluster, at in (("a", long_ago), ("b", datetime.now(UTC)), ("a", datetime.now(UTC))):
+            record = directory.read_record()
+            assert record is not None and not record.ready
+            await bus.log.state(Advertised(cluster=cluster, at=at, lease_seconds=60))
+            await asyncio.sleep(0.3)
+    assert await running
+
+
+async def test_a_cluster_that_says_nothing_is_named_and_the_others_are_not_kept_waiting(tmp_path: Path):
+    (tmp_path / "clusters.yaml").write_text("clusters: [{name: a}]")
+    said: list[tuple[str, str]] = []
+
+    async with federation(
+        tmp_path, clusters=tmp_path / "clusters.yaml", port=0, table=nothing_else, clusters_seconds=0.2, say=lambda *each: said.append(each)
+    ):
+        pass
+
+    assert ("collaborator-a", "has not said yet what its cluster has") in said
 
 
 async def test_up_json_says_what_runs_at_every_moment_and_is_gone_with_it(tmp_path: Path):

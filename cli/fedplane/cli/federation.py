@@ -8,12 +8,13 @@ It holds no state of its own: everything is in the server's store.
 So a second block with the same directory goes on where the first ended, however that one ended.
 """
 
+import asyncio
 import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +38,9 @@ from fedplane.cli.server import (
     wait_for_release,
 )
 from fedplane.cli.supervisor import PATIENCE, Patience, Process, Say, Stages, Supervisor
-from fedplane.runtime.errors import Unavailable
+from fedplane.runtime.errors import BusError, Unavailable
+from fedplane.runtime.nats import open_bus
+from fedplane.schemas.facts import Advertised
 
 __all__ = ["AGGREGATORS_DEFAULT", "Deployment", "Up", "federation", "roles"]
 
@@ -137,6 +140,7 @@ async def federation(
     page_port: int | None = None,
     restart: bool = True,
     patience: Patience = PATIENCE,
+    clusters_seconds: float = 0.0,
     say: Say = lambda name, said: None,
     table: Callable[[Deployment], Stages] = roles,
 ) -> AsyncIterator[Up]:
@@ -144,6 +148,7 @@ async def federation(
 
     Clusters, port and store are those of the last time unless given; port 0 is any free one, and then so is the page's.
     `table` says what runs beside the server; `restart` whether what dies is started again.
+    It is ready when its clusters have said what they have, or have not for `clusters_seconds`: what is asked before misses some of them.
     Raises Unavailable when this machine cannot do it, BadInput when the clusters file cannot be used.
     """
     directory = Directory.at(state)
@@ -155,6 +160,8 @@ async def federation(
         try:
             record.write()
             await supervisor.start()
+            for name in await _silent(deployment, record.started_at, clusters_seconds):
+                say(f"collaborator-{name}", "has not said yet what its cluster has")
             record.write(ready=True)
             yield Up(deployment, supervisor)
         finally:
@@ -162,6 +169,21 @@ async def federation(
                 await supervisor.stop()
             finally:
                 directory.record.unlink(missing_ok=True)
+
+
+async def _silent(deployment: Deployment, since: datetime, wait_seconds: float) -> list[str]:
+    """Wait for the clusters to advertise; who has not in so many seconds."""
+    silent = {cluster.name for cluster in deployment.clusters}
+    if not silent or not wait_seconds:
+        return []
+    with suppress(TimeoutError, BusError):  # a scheduler that does not come up is told of by the supervisor
+        async with asyncio.timeout(wait_seconds), open_bus(deployment.nats_url, name="up", source="/fedplane/up") as bus:
+            async for batch in bus.log.tail([Advertised.pattern()]):
+                facts = [record.fact for record in batch.records if isinstance(record.fact, Advertised)]
+                silent -= {fact.cluster for fact in facts if fact.at >= since}
+                if not silent:
+                    break
+    return sorted(silent)
 
 
 def _prepare(

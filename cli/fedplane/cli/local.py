@@ -30,8 +30,13 @@ __all__ = ["down", "up"]
 AGGREGATORS_MAX = 16
 """Each is a process of about 100 MB; more than a machine has cores gain nothing."""
 
-DETACH_SECONDS = 60.0
-"""How long a start in the background may take: what the server may take to become ready, twice."""
+CLUSTERS_SECONDS = 20.0
+"""How long the clusters may take to say what they have: a collaborator starts in a second, and in ten on a machine that does much else.
+Whoever takes longer is named, and the federation is up without them.
+"""
+
+DETACH_SECONDS = 80.0
+"""How long a start in the background may take: what the server may take to become ready, twice, and then the clusters."""
 
 DETACH_LINES = 100
 """How much of a failed start in the background is shown: all of it, in practice."""
@@ -129,6 +134,7 @@ async def _run(
             aggregators=aggregators,
             store_bytes=store_bytes,
             page_port=page_port,
+            clusters_seconds=CLUSTERS_SECONDS,
             say=_say,
         ) as running:
             _greet(directory, running)
