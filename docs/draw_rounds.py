@@ -6,13 +6,12 @@
 The words around the picture stand here as well.
 """
 
-import argparse
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fedplane.aggregator.rounds import TRANSITIONS, Phase
 from fedplane.schemas.facts import Fact
+from fedplane.schemas.generate import keep
 
 PAGE = Path(__file__).with_name("rounds.md")
 
@@ -69,13 +68,7 @@ def _arrows(transitions: Mapping[Phase, Mapping[type[Fact], Phase]]) -> Iterator
 
 def main() -> None:
     """See the module's description."""
-    parser = argparse.ArgumentParser(description="Draw docs/rounds.md from the table of transitions.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the committed page differs")
-    drawn = page(TRANSITIONS)
-    if not parser.parse_args().check:
-        PAGE.write_text(drawn)
-    elif not PAGE.is_file() or PAGE.read_text() != drawn:
-        sys.exit(f"{PAGE.name} is out of date; run: python docs/draw_rounds.py")
+    keep("docs/draw_rounds.py", "Draw docs/rounds.md from the table of transitions.", {PAGE: page(TRANSITIONS)})
 
 
 if __name__ == "__main__":

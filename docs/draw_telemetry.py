@@ -6,13 +6,12 @@
 The words around the tables stand in the page, and stay as they are.
 """
 
-import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from fedplane.runtime.metrics import METRICS, OTHER, Attribute, prometheus_names
 from fedplane.runtime.spans import SPANS
+from fedplane.schemas.generate import keep
 
 PAGE = Path(__file__).parent / "how-to" / "watch-the-services.md"
 
@@ -76,14 +75,7 @@ def page(text: str) -> str:
 
 def main() -> None:
     """See the module's description."""
-    parser = argparse.ArgumentParser(description="Write the tables of metrics and spans into their page.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the committed page differs")
-    there = PAGE.read_text()
-    drawn = page(there)
-    if not parser.parse_args().check:
-        PAGE.write_text(drawn)
-    elif there != drawn:
-        sys.exit(f"{PAGE.name} is out of date; run: python docs/draw_telemetry.py")
+    keep("docs/draw_telemetry.py", "Write the tables of metrics and spans into their page.", {PAGE: page(PAGE.read_text())})
 
 
 if __name__ == "__main__":

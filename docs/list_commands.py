@@ -6,9 +6,7 @@
 The words around the commands stand here as well.
 """
 
-import argparse
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typer.main import get_command
 
 from fedplane.cli.exits import MEANINGS
 from fedplane.cli.main import COMMANDS, app
+from fedplane.schemas.generate import keep
 
 SHARED = {"The directory of `fedplane up`.", "The federation's NATS server; that of `fedplane up` if not given."}
 """The help of the options that say which federation a command means: the page's opening tells of them once."""
@@ -123,15 +122,8 @@ def _default(parameter: Any) -> str:
 
 def main() -> None:
     """See the module's description."""
-    parser = argparse.ArgumentParser(description="Write docs/reference/cli.md from the commands.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the committed page differs")
     group: Any = get_command(app)
-    listed = page(group.commands)
-    if not parser.parse_args().check:
-        PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(listed)
-    elif not PAGE.is_file() or PAGE.read_text() != listed:
-        sys.exit(f"{PAGE.name} is out of date; run: python docs/list_commands.py")
+    keep("docs/list_commands.py", "Write docs/reference/cli.md from the commands.", {PAGE: page(group.commands)})
 
 
 if __name__ == "__main__":

@@ -6,12 +6,10 @@
 The words around the tables stand here as well. What a field or a setting means is said where it is declared.
 """
 
-import argparse
 import ast
 import inspect
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +22,7 @@ from fedplane.runtime.errors import BadInput
 from fedplane.runtime.settings import HubSettings, ServiceSettings, TelemetrySettings
 from fedplane.scheduler.settings import Settings as SchedulerSettings
 from fedplane.schemas.crd import custom_resource_definition
+from fedplane.schemas.generate import keep
 from fedplane.schemas.resources import API_VERSION, KIND
 from fedplane.status.page.settings import PageSettings
 from fedplane.status.settings import StatusSettings
@@ -224,16 +223,11 @@ PAGES = {FOLDER / "resource.md": fields_page, FOLDER / "settings.md": settings_p
 
 def main() -> None:
     """See the module's description."""
-    parser = argparse.ArgumentParser(description="Write docs/reference/resource.md and settings.md from what they describe.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a committed page differs")
-    check = parser.parse_args().check
-    for path, page in PAGES.items():
-        listed = page()
-        if not check:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(listed)
-        elif not path.is_file() or path.read_text() != listed:
-            sys.exit(f"{path.name} is out of date; run: python docs/list_fields.py")
+    keep(
+        "docs/list_fields.py",
+        "Write docs/reference/resource.md and settings.md from what they describe.",
+        {path: listed() for path, listed in PAGES.items()},
+    )
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@
 Each right is one subject that stands for its kind. The same table is tried on a real server, by tests/integration/test_authorizer.py.
 """
 
-import argparse
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +30,7 @@ from fedplane.schemas.facts import (
     Submitted,
     all_facts_of,
 )
+from fedplane.schemas.generate import keep
 from fedplane.schemas.subjects import archive_piece, asked_piece, given_piece, model_piece, reply_piece, update_piece, work_on
 
 PAGE = Path(__file__).parent / "reference" / "permissions.md"
@@ -166,13 +165,8 @@ def _table() -> Iterator[str]:
 
 
 def main() -> None:
-    """Write the page, or compare it."""
-    parser = argparse.ArgumentParser(description="Write the page of permissions.")
-    parser.add_argument("--check", action="store_true", help="fail if the committed page is out of date")
-    if not parser.parse_args().check:
-        PAGE.write_text(page())
-    elif PAGE.read_text() != page():
-        sys.exit(f"{PAGE} is out of date; run python docs/list_rights.py")
+    """See the module's description."""
+    keep("docs/list_rights.py", "Write the page of permissions.", {PAGE: page()})
 
 
 if __name__ == "__main__":

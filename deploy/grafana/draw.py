@@ -7,8 +7,6 @@ Dashboards are built with Grafana's own typed builders, so what does not fit its
 The sources of data are variables, so the files fit a Grafana that calls them otherwise.
 """
 
-import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +17,8 @@ from grafana_foundation_sdk.models import common as kinds
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DashboardLinkType, VariableOption, VariableRefresh
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from grafana_foundation_sdk.models.tempo import SearchTableType, TempoQueryType
+
+from fedplane.schemas.generate import keep
 
 __all__ = ["METRICS", "TRACES", "built", "files"]
 
@@ -136,15 +136,7 @@ def _rule(alerts: str) -> str:
 
 def main() -> None:
     """See the module's description."""
-    parser = argparse.ArgumentParser(description="Write Grafana's dashboards and the alert rules' manifest.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a committed file differs")
-    check = parser.parse_args().check
-    for path, text in files().items():
-        if not check:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
-        elif not path.exists() or path.read_text() != text:
-            sys.exit(f"{path.relative_to(HERE.parents[1])} is out of date; run: python deploy/grafana/draw.py")
+    keep("deploy/grafana/draw.py", "Write Grafana's dashboards and the alert rules' manifest.", files())
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ _SHARDS = "shards.json"
 _PART = "part"
 
 _BLOCK_BYTES = 2**20
-"""Read and written at a time when a shard is copied; a larger block makes it no faster."""
+"""Read and written at a time when a shard is copied, so that memory does not grow with it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ This is a tool of the source tree and no part of a service.
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from fedplane.schemas.json_schemas import fact_schema, resource_schema
 from fedplane.schemas.reference import events_page
 from fedplane.schemas.resources import FederatedLearning
 
-__all__ = ["ROOT", "derived", "differences", "main"]
+__all__ = ["ROOT", "derived", "differences", "keep", "main"]
 
 ROOT = Path(__file__).parents[3]
 """The source tree that this file is in."""
@@ -81,6 +81,19 @@ def differences(root: Path) -> list[str]:
     stale = [f"{path} is {'missing' if text is None else 'out of date'}" for path, text in found.items() if text != wanted[path]]
     kept = sorted(path.relative_to(root).as_posix() for path in (root / SCHEMAS).glob("*.json"))
     return stale + [f"{path} describes nothing that there is" for path in kept if path not in wanted]
+
+
+def keep(program: str, description: str, pages: Mapping[Path, str]) -> None:
+    """What every script does that derives pages from tables: write them, or with --check fail if a committed one differs."""
+    parser = argparse.ArgumentParser(prog=f"python {program}", description=description)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a committed page differs")
+    check = parser.parse_args().check
+    for path, text in pages.items():
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        elif not path.is_file() or path.read_text() != text:
+            sys.exit(f"{path.name} is out of date; run: python {program}")
 
 
 def main() -> None:
