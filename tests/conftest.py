@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +19,9 @@ from apiserver import ApiServer, Server
 from hypothesis import settings
 from sources import ROOT
 
+from fedplane.runtime.memory import MemoryBus
+from fedplane.runtime.nats import Limits, open_bus
+from fedplane.runtime.ports import Bus
 from fedplane.schemas.crd import CRD_NAME
 
 READY_SECONDS = 10
@@ -177,6 +180,17 @@ def hub_server(kubernetes_server: Server, ocm_crds: dict[str, dict[str, Any]]) -
     """The same, with Open Cluster Management's kinds: what a hub serves."""
     kubernetes_server.install({name: definition for name, definition in ocm_crds.items() if name != CRD_NAME})
     return kubernetes_server
+
+
+@pytest.fixture(params=["memory", "nats"])
+async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
+    """Each bus that there is, for what has to be true of every one."""
+    if request.param == "memory":
+        yield MemoryBus()
+    else:
+        server = request.getfixturevalue("nats_server")
+        async with open_bus(server.url, name="test", source="/test", limits=Limits(lease_seconds=1)) as opened:
+            yield opened
 
 
 def our_crd() -> dict[str, dict[str, Any]]:

@@ -9,7 +9,6 @@ import pytest
 
 from fedplane.runtime.errors import BusFull, Corrupt
 from fedplane.runtime.memory import MemoryBus
-from fedplane.runtime.nats import Limits, open_bus
 from fedplane.runtime.ports import Backlog, Batch, Bus, Fence, Viewed
 from fedplane.schemas.facts import (
     Advertised,
@@ -27,16 +26,6 @@ from fedplane.schemas.models import Piece
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DIGEST = "blake3:" + "0" * 64
-
-
-@pytest.fixture(params=["memory", "nats"])
-async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
-    if request.param == "memory":
-        yield MemoryBus()
-    else:
-        server = request.getfixturevalue("nats_server")
-        async with open_bus(server.url, name="test", source="/test", limits=Limits(lease_seconds=1)) as opened:
-            yield opened
 
 
 def declined(cluster: str, message: str = "no", run: str = "r-1") -> Declined:

@@ -1,27 +1,12 @@
 """Dead letters, on every implementation of the bus."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import pytest
-
-from fedplane.runtime.memory import MemoryBus
-from fedplane.runtime.nats import Limits, open_bus
 from fedplane.runtime.ports import Bus, Letter
 from fedplane.schemas.facts import Expired
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture(params=["memory", "nats"])
-async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
-    if request.param == "memory":
-        yield MemoryBus()
-    else:
-        server = request.getfixturevalue("nats_server")
-        async with open_bus(server.url, name="test", source="/test", limits=Limits()) as opened:
-            yield opened
 
 
 async def letter(bus: Bus, round_: int, reason: str = "answered 400: üné \U0001f600") -> Letter:

@@ -1,7 +1,6 @@
 """Durable subscriptions on every implementation of the ports: what a reader misses, hears twice, and in which order."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
@@ -9,22 +8,11 @@ import pytest
 
 from fedplane.runtime.errors import BadInput
 from fedplane.runtime.memory import MemoryBus
-from fedplane.runtime.nats import Limits, open_bus
 from fedplane.runtime.ports import Batch, Bus, Subscription
 from fedplane.runtime.subscribing import DURABLES_MAX
 from fedplane.schemas.facts import Advertised, Fact, RunFact, Waiting, all_facts_of
 
 EVERY_RUN = (all_facts_of(),)
-
-
-@pytest.fixture(params=["memory", "nats"])
-async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
-    if request.param == "memory":
-        yield MemoryBus()
-    else:
-        server = request.getfixturevalue("nats_server")
-        async with open_bus(server.url, name="test", source="/test", limits=Limits()) as opened:
-            yield opened
 
 
 def waiting(number: int, run: str = "r-1") -> Waiting:
