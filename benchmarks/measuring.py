@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from fedplane.cli.orphans import die_with_parent
-from fedplane.cli.server import ENVIRONMENT, find_server
+from fedplane.cli.server import environment, find_server
 
 __all__ = ["MB", "Line", "Options", "RawCopy", "Report", "Server", "Usage", "fit", "free_megabytes", "options", "scratch", "short", "usage"]
 
@@ -81,6 +81,10 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+MANY_CLUSTERS = 100
+"""So that the server may cache as much as it ever may: what is measured has as many clusters as it likes."""
+
+
 @dataclass
 class Server:
     """A nats-server with an empty store."""
@@ -99,7 +103,7 @@ class Server:
         file = self.directory / "nats.json"
         file.write_text(json.dumps(configuration))
         log = (self.directory / "nats.log").open("wb")
-        told = {**os.environ, **ENVIRONMENT}
+        told = {**os.environ, **environment(MANY_CLUSTERS)}
         process = subprocess.Popen(
             [find_server(), "-c", file],
             env=told,

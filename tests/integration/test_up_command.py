@@ -82,7 +82,7 @@ def test_up_runs_everything_until_ctrl_c_and_leaves_the_state_and_no_process(ter
     assert list(record.processes) == ["nats-server", "scheduler", "aggregator-0", "status", "driver", "collaborator-a"]
     assert sorted([*record.processes.values(), up.pid]) == sorted(terminal.processes())
     told = Path(f"/proc/{record.processes['nats-server']}/environ").read_bytes().split(b"\0")
-    assert b"GOMEMLIMIT=750MiB" in told, "or it caches its store until the machine has no memory left"
+    assert b"GOMEMLIMIT=210MiB" in told, "or it caches its store until the machine has no memory left"
     assert f"The bus is at {record.nats_url}" in said
     assert "Clusters: a." in said
     assert f"Runs can be watched at {record.page_url}" in said

@@ -27,13 +27,13 @@ from fedplane.cli.logs import Logs
 from fedplane.cli.orphans import end_orphans
 from fedplane.cli.page import PAGE_PORT_DEFAULT, choose_page_port, page_url
 from fedplane.cli.server import (
-    ENVIRONMENT,
     HOST,
     Configuration,
     bulk_bytes,
     check_room,
     choose_port,
     choose_store_bytes,
+    environment,
     find_server,
     wait_for_release,
 )
@@ -208,7 +208,8 @@ def _prepare(
     chosen = choose_page_port(page_port, any_free=port == 0)
     deployment = Deployment(directory, configuration, _clusters(directory, clusters), aggregators, chosen)
     directory.write(directory.configuration, configuration.render(directory.store))
-    bus = Process("nats-server", (str(program), "-c", str(directory.configuration)), ENVIRONMENT, port=configuration.port)
+    command = (str(program), "-c", str(directory.configuration))
+    bus = Process("nats-server", command, environment(len(deployment.clusters)), port=configuration.port)
     return deployment, ((bus,), *table(deployment))
 
 

@@ -16,6 +16,7 @@ from fedplane.cli.server import (
     check_room,
     choose_port,
     choose_store_bytes,
+    environment,
     find_server,
 )
 from fedplane.runtime.errors import BadInput, Unavailable
@@ -98,3 +99,7 @@ def test_a_missing_server_is_refused_with_what_to_install(tmp_path: Path):
 
     (tmp_path / "nats-server").touch()
     assert find_server(tmp_path) == tmp_path / "nats-server"
+
+
+def test_the_server_may_cache_more_the_more_clusters_it_serves_and_never_all_of_the_memory():
+    assert [environment(clusters)["GOMEMLIMIT"] for clusters in (0, 2, 32)] == ["190MiB", "230MiB", "750MiB"]
