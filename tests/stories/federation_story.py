@@ -33,6 +33,9 @@ from fedplane.status.showing import Showing
 
 TINY = {"w": (7, 5), "b": (3,)}
 
+FORGERS = {"flips the sign": -5.0, "has a huge norm": 1e6}
+"""What a cluster that means harm multiplies its change of the model by."""
+
 
 @dataclass
 class Answer:
@@ -73,6 +76,8 @@ class NumpyApp:
             moved["b"][1] = np.nan
         if self.trouble == "poisons":
             moved = {name: values * np.float32(-1000) for name, values in moved.items()}
+        if self.trouble in FORGERS:
+            moved = {name: model[name] + np.float32(FORGERS[self.trouble]) * (values - model[name]) for name, values in moved.items()}
         if self.trouble == "wrong shapes":
             moved["b"] = moved["b"][:2]
         save_file(moved, directory / "update.safetensors")
