@@ -22,6 +22,12 @@ FILE_BYTES_MAX = 1_000_000
 """Kubernetes' own bound on an object is about that, etcd's request size."""
 
 
+VALUES_MAX = 100_000
+"""Of a resource, those in lists and objects included; a large one has some hundreds."""
+
+DEPTH_MAX = 100
+"""Of lists and objects within each other in a file. A resource needs ten levels."""
+
 APP_FILES = {
     "flower": "pyproject.toml",
     "openfl": "plan/plan.yaml",
@@ -54,19 +60,47 @@ def read(path: Path) -> FederatedLearning:
     return resource.model_copy(update={"metadata": metadata})
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses what is nested too deep: the library's time grows with the square of the depth, and a file of brackets takes it minutes."""
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        self._insist_on_depth(self.flow_level)
+        super().fetch_flow_collection_start(token)
+
+    def add_indent(self, column: int) -> bool:
+        self._insist_on_depth(len(self.indents))
+        return bool(super().add_indent(column))
+
+    def _insist_on_depth(self, depth: int) -> None:
+        if depth >= DEPTH_MAX:
+            raise yaml.scanner.ScannerError(None, None, f"more than {DEPTH_MAX} lists or objects within each other", self.get_mark())
+
+
 def _document(path: Path) -> dict[str, Any]:
     try:
-        documents = [document for document in yaml.safe_load_all(_text(path)) if document is not None]
+        documents = [document for document in yaml.load_all(_text(path), _Loader) if document is not None]  # it is a safe one
     except yaml.MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}" if error.problem_mark else ""
         raise BadInput(f"{path}{where}: this is no YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the latter two for a date that there is not, and brackets without end
         raise BadInput(f"{path}: this is no YAML: {error}") from error
     if len(documents) != 1:
         raise BadInput(f"{path}: found {len(documents)} YAML documents; submit takes one at a time")
     if not isinstance(documents[0], dict):
         raise BadInput(f"{path}: found {type(documents[0]).__name__} where a resource with apiVersion, kind, metadata and spec is expected")
+    _insist_on_size(path, documents[0])
     return documents[0]
+
+
+def _insist_on_size(path: Path, document: object) -> None:
+    """Refuse what aliases (*) have made large: a few lines of them can stand for more than any machine has room for."""
+    values, left = 0, [document]
+    while left:
+        value = left.pop()
+        values += 1
+        if values > VALUES_MAX:
+            raise BadInput(f"{path}: with its aliases (*) written out it would have more than {VALUES_MAX} values; use fewer of them")
+        left.extend(value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
 
 
 def _text(path: Path) -> str:

@@ -25,6 +25,9 @@ UNPACKED_BYTES_MAX = 100_000_000
 FILES_MAX = 10_000
 """How many files a bundle may have; a large app has some hundreds."""
 
+NAME_BYTES_MAX, PATH_BYTES_MAX = 255, 1_000
+"""Of a file or folder, and of a path in the app: what file systems have room for, and a quarter of what Linux takes as a path."""
+
 CONTENT = ".info/CONTENT"
 PROJECT = "pyproject.toml"
 
@@ -37,8 +40,8 @@ def unpacked(bundle: Bundle, into: Path) -> Path:
         _judge_file(bundle)
         with zipfile.ZipFile(bundle.path) as archive:
             files = _judged(archive)
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, _Refused) as error:
-        # What the library raises for what is no zip, cut off, encrypted, or compressed in a way that it does not know.
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, _Refused) as error:
+        # What the library raises for what is no zip, cut off, encrypted, compressed in a way that it does not know, or badly named.
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise BadInput(f"the bundle {bundle.path} cannot be used: {why}; make it again with `fedplane bundle`") from error
     half = into.with_name(into.name + ".half")
@@ -65,21 +68,15 @@ def _judge_file(bundle: Bundle) -> None:
 
 def _judged(archive: zipfile.ZipFile) -> dict[str, bytes]:
     """The files by path. Raises _Refused."""
-    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
     total = sum(entry.file_size for entry in entries)
     if len(entries) > FILES_MAX or total > UNPACKED_BYTES_MAX:
         raise _Refused(
             f"it holds {len(entries)} files of {total} bytes together, and a bundle may hold {FILES_MAX} files of {UNPACKED_BYTES_MAX}"
         )
-    times = Counter(entry.filename for entry in entries)
+    times = Counter(str(PurePosixPath(entry.filename)) for entry in entries)
     for entry in entries:
-        path = PurePosixPath(entry.filename)
-        if path.is_absolute() or ".." in path.parts or "\\" in entry.filename:
-            raise _Refused(f"the path {entry.filename!r} leads out of it")
-        if stat.S_ISLNK(entry.external_attr >> 16):
-            raise _Refused(f"{entry.filename!r} is a link")
-        if times[entry.filename] > 1:
-            raise _Refused(f"{entry.filename!r} is in it more than once")
+        _judge_entry(entry, times)
     files = {entry.filename: archive.read(entry) for entry in entries}
     listed = _listed(files.pop(CONTENT, b""))
     if PROJECT not in files:
@@ -92,6 +89,25 @@ def _judged(archive: zipfile.ZipFile) -> dict[str, bytes]:
         if hashlib.sha256(files[name]).hexdigest() != listed[name]:
             raise _Refused(f"{name!r} is not what its list, {CONTENT}, says")
     return files
+
+
+def _judge_entry(entry: zipfile.ZipInfo, times: Counter[str]) -> None:
+    """What can be said of an entry before it is read; `times` is how often each path is in the bundle. Raises _Refused."""
+    path = PurePosixPath(entry.filename)
+    if path.is_absolute() or ".." in path.parts or "\\" in entry.filename:
+        raise _Refused(f"the path {entry.filename!r} leads out of it")
+    if not path.parts or len(str(path).encode()) > PATH_BYTES_MAX or any(len(part.encode()) > NAME_BYTES_MAX for part in path.parts):
+        raise _Refused(f"{entry.filename[:NAME_BYTES_MAX]!r} cannot be the path of a file: it is empty, or longer than that may be")
+    if any(str(folder) in times for folder in path.parents):
+        raise _Refused(f"{entry.filename!r} is in a folder that is a file as well")
+    if entry.compress_size > BUNDLE_BYTES_MAX:  # as much room would be made before it is read
+        raise _Refused(f"{entry.filename!r} says that it takes {entry.compress_size} bytes of it, more than a bundle has")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others make as much room as the entry asks for
+        raise _Refused(f"{entry.filename!r} is compressed in another way than Flower does")
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        raise _Refused(f"{entry.filename!r} is a link")
+    if times[str(path)] > 1:
+        raise _Refused(f"{entry.filename!r} is in it more than once")
 
 
 def _listed(content: bytes) -> dict[str, str]:

@@ -91,7 +91,7 @@ def recipe_of(directory: Path, framework: str, wanted: tuple[str, ...], python: 
 def _project(file: Path) -> dict[str, Any]:
     try:
         project: Any = tomllib.loads(_text(file)).get("project", {})
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:  # the latter by brackets nested too deep
         raise BadInput(f"{file} is no TOML: {error}") from error
     if not isinstance(project, dict) or not isinstance(project.get("dependencies", []), list):
         raise BadInput(f"{file} has a [project] whose dependencies are no list; mend it")

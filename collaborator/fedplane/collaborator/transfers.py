@@ -7,6 +7,7 @@ When to fetch and when to send, and what becomes of a failure, is the caller's b
 
 import asyncio
 import mmap
+import os
 import secrets
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -127,7 +128,8 @@ def check_update(path: Path, model: Path | None, bytes_max: int) -> Update:
 
 def _header(file: BinaryIO) -> bytes:
     length = file.read(LENGTH_BYTES)
-    return length + file.read(min(int.from_bytes(length, "little"), HEADER_BYTES_MAX))
+    there = os.fstat(file.fileno()).st_size  # room is made for what is asked for, and a file may say that it has any number
+    return length + file.read(min(int.from_bytes(length, "little"), HEADER_BYTES_MAX, there))
 
 
 def _check_same_layout(header: bytes, layout: Layout, model: Path) -> None:

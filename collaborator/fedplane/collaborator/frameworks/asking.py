@@ -21,7 +21,7 @@ import numpy as np
 
 from . import tensors
 from .answers import Answer, Tensors, forms
-from .records import Record, packed, unpacked
+from .records import BadRecords, Record, packed, unpacked
 
 __all__ = ["Asking", "Failure", "Question", "Reply", "Server"]
 
@@ -206,7 +206,14 @@ def _read(directory: Path, questions: int) -> list[Any]:
         if "error" in told:
             answers[told["instruction"]] = Failure(told["error"]["reason"], told["error"]["message"])
         else:
-            file = directory / told["content"]
-            content = unpacked(tensors.read(file), tensors.metadata(file))
-            answers[told["instruction"]] = Reply(content, told.get("weight"), told.get("metrics"))
+            answers[told["instruction"]] = _reply(directory / told["content"], told)
     return answers
+
+
+def _reply(file: Path, told: dict[str, Any]) -> Reply | Failure:
+    """What the file says. A cluster has written it, so it may be anything, and what is no reply is that cluster's failure alone."""
+    try:
+        content = unpacked(tensors.read(file), tensors.metadata(file))
+    except (tensors.BadTensors, BadRecords) as error:
+        return Failure("bad-reply", f"what the cluster sent is no reply: {error}")
+    return Reply(content, told.get("weight"), told.get("metrics"))

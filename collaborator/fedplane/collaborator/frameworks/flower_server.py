@@ -190,5 +190,9 @@ def _reply(message: Message, answer: Any) -> Message | None:
     if isinstance(answer, Failure):
         return Message(Error(_CLIENT_RAISED, f"{answer.reason}: {answer.message}"), reply_to=message)
     if isinstance(answer, Reply):
-        return Message(content_of(answer.content, answer.weight, answer.metrics), reply_to=message)
+        try:
+            content = content_of(answer.content, answer.weight, answer.metrics)
+        except (TypeError, ValueError, KeyError, OverflowError) as error:  # what Flower cannot hold is the failure of who sent it, alone
+            return Message(Error(_CLIENT_RAISED, f"bad-reply: {error}"), reply_to=message)
+        return Message(content, reply_to=message)
     return None

@@ -20,10 +20,17 @@ import numpy as np
 
 from .answers import Tensors
 
-__all__ = ["METADATA", "Opaque", "Record", "packed", "unpacked"]
+__all__ = ["METADATA", "BadRecords", "Opaque", "Record", "packed", "unpacked"]
 
 METADATA = "records"
 """The key in the header's metadata."""
+
+
+_KINDS = ("arrays", "metrics", "config")
+
+
+class BadRecords(ValueError):
+    """A file that was not written by `packed`; the sentence says why."""
 
 
 class Record(NamedTuple):
@@ -79,13 +86,19 @@ def _told(name: str, value: Any, found: Tensors) -> Any:
 
 
 def unpacked(tensors: Tensors, metadata: Mapping[str, str]) -> list[Record]:
-    """The records that were packed. Raises KeyError or ValueError for a file that was not written so."""
-    records = []
-    for position, told in enumerate(json.loads(metadata[METADATA])):
-        read = _array_of if told["kind"] == "arrays" else _value_of
-        values = {key: read(value, tensors, f"{position}/{key}") for key, value in told["values"]}
-        records.append(Record(told["name"], told["kind"], values, told["weight"]))
-    return records
+    """The records that were packed. Raises BadRecords for a file that was not written so, which a cluster may send all the same."""
+    try:
+        return [_record(position, told, tensors) for position, told in enumerate(json.loads(metadata[METADATA]))]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise BadRecords(f"it has no records: {type(error).__name__}: {error}") from error
+
+
+def _record(position: int, told: Any, tensors: Tensors) -> Record:
+    name, kind, weight = told["name"], told["kind"], told["weight"]
+    if kind not in _KINDS or not isinstance(name, str) or not isinstance(weight, str):
+        raise ValueError(f"record {position} has no name, or a kind that is none of {', '.join(_KINDS)}")
+    read = _array_of if kind == "arrays" else _value_of
+    return Record(name, kind, {key: read(value, tensors, f"{position}/{key}") for key, value in told["values"]}, weight)
 
 
 def _array_of(told: Any, tensors: Tensors, name: str) -> Any:

@@ -44,15 +44,23 @@ class BadTensors(ValueError):
 
 
 def read(path: Path) -> Tensors:
-    """The tensors of the file, in the app's order. The arrays are read-only views of the mapped file."""
+    """The tensors of the file, in the app's order. The arrays are read-only views of the mapped file.
+
+    Raises BadTensors for any other file: a reply to an app's server comes from a cluster, which may have written anything.
+    """
     header, length = _header(path)
     begin, size = 8 + length, path.stat().st_size
     # A file of no bytes cannot be mapped, and a model may well consist of empty tensors.
     buffer = np.memmap(path, np.uint8, "r", begin) if size > begin else np.empty(0, np.uint8)
     told = header.pop("__metadata__", {})
-    tensors = {name: _view(name, entry, buffer) for name, entry in header.items()}
-    order = json.loads(told["order"]) if "order" in told else list(tensors)
-    return {name: tensors[name] for name in order}
+    try:
+        tensors = {name: _view(name, entry, buffer) for name, entry in header.items()}
+        order = json.loads(told["order"]) if "order" in told else list(tensors)
+        return {name: tensors[name] for name in order}
+    except BadTensors:
+        raise
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _no_model(path, f"{type(error).__name__}: {error}") from error
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -65,12 +73,19 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     """The header and its length."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > _HEADER_BYTES_MAX:
-            raise BadTensors(f"{path.name} is no safetensors file: its header would have {length} bytes")
+        if length > min(_HEADER_BYTES_MAX, path.stat().st_size):  # before so many bytes are made room for
+            raise _no_model(path, f"its header would have {length} bytes")
         try:
-            return json.loads(file.read(length)), length
-        except ValueError as error:
-            raise BadTensors(f"{path.name} is no safetensors file: {error}") from error
+            header = json.loads(file.read(length))
+        except (ValueError, RecursionError) as error:  # the latter by brackets nested too deep
+            raise _no_model(path, str(error)) from error
+    if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
+        raise _no_model(path, "its header is no object, or its metadata is none")
+    return header, length
+
+
+def _no_model(path: Path, why: str) -> BadTensors:
+    return BadTensors(f"{path.name} is no safetensors file: {why}")
 
 
 def _view(name: str, entry: dict[str, Any], buffer: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[Any]]:

@@ -56,7 +56,7 @@ def settle(update: Path, model: Path | None) -> None:
         raise Unanswerable("no-update", f"the program ended without leaving {update.name} in the directory that it was given")
     try:
         left = _read(update)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Unanswerable("bad-update", f"{update.name} is no safetensors file: {type(error).__name__}: {error}") from error
     given = left if model is None else _read(model)
     if wrong := differences(given.forms, left.forms):
@@ -69,19 +69,22 @@ def settle(update: Path, model: Path | None) -> None:
 
 
 def _read(path: Path) -> _Model:
+    total = path.stat().st_size
     with path.open("rb") as file:
         length = file.read(8)
         size = int.from_bytes(length, "little")
-        if size > _HEADER_BYTES_MAX:
+        if size > min(_HEADER_BYTES_MAX, total):  # before so many bytes are made room for
             raise ValueError(f"its header would have {size} bytes")
         header = length + file.read(size)
     entries: dict[str, dict[str, Any]] = json.loads(header[8:])
     entries.pop("__metadata__", None)
     tensors = {}
     for name, entry in entries.items():
-        begin, end = (len(header) + offset for offset in entry["data_offsets"])
-        tensors[name] = _Tensor(entry["dtype"], entry["shape"], begin, end)
-    if path.stat().st_size != max((tensor.end for tensor in tensors.values()), default=len(header)):
+        dtype, (begin, end) = entry["dtype"], entry["data_offsets"]
+        if not isinstance(dtype, str) or type(begin) is not int or type(end) is not int or not 0 <= begin <= end:
+            raise ValueError(f"its tensor {name!r} has no dtype, or does not begin and end anywhere")
+        tensors[name] = _Tensor(dtype, entry["shape"], len(header) + begin, len(header) + end)
+    if total != len(header) + sum(tensor.end - tensor.begin for tensor in tensors.values()):
         raise ValueError("its tensors are not as long as its header says")
     return _Model(path, header, tensors)
 

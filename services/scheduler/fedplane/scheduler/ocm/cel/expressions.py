@@ -58,7 +58,10 @@ class Expression:
 
     def value(self, document: Mapping[str, object], scores: Scores, meter: Meter) -> Value:
         """Its value for the cluster that the document describes. Raises Failure if it has none."""
-        return self.evaluate(_Scope({VARIABLE: document}, scores, meter))  # type: ignore[dict-item]
+        try:
+            return self.evaluate(_Scope({VARIABLE: document}, scores, meter))  # type: ignore[dict-item]
+        except RecursionError as error:  # of values, which a claim's JSON may nest a thousand deep; the expression itself is bounded
+            raise Failure("it compares values that are nested too deep") from error
 
 
 @lru_cache(maxsize=REMEMBERED_MAX)
