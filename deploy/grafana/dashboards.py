@@ -253,6 +253,12 @@ FLEET = Dashboard(
             (Query(growth("fedplane_denials_total", "job, fedplane_server"), "{{job}} by {{fedplane_server}}"),),
         ),
         Panel(
+            "Connections refused", Look.BARS,
+            "subject, authority, certificate: somebody who is none of ours, or a certificate that was made wrongly. not-granted, expired: "
+            "a subscriber to be granted something anew. revoked: whom you have thrown out asks again. The authorizer's log names each.",
+            (Query(growth("fedplane_connections_refused_total", "error_type"), "{{error_type}}"),),
+        ),
+        Panel(
             "Who did not contribute", Look.TRACES,
             "The latest answers that were declined, rejected or missing, each in the trace of its round.",
             (Query('{ name = "invite" && span.fedplane.outcome != "accepted" } '

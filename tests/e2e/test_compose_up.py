@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from sources import ROOT
 
-SERVICES = ("nats", "scheduler", "aggregator", "status")
+SERVICES = ("nats", "authorizer", "scheduler", "aggregator", "status")
 COMBINED = ((), ("compose.observe.yaml",), ("compose.cluster.yaml",), ("compose.observe.yaml", "compose.cluster.yaml"))
 ASKED_SECONDS = 20
 BUILT_SECONDS = 1_500
-"""Four images, each with a Python and some packages to download."""
+"""Six images, each with a Python and some packages to download."""
 
 
 def answers(*command: str) -> bool:
@@ -58,7 +58,7 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     if shutil.which("docker") is None or not answers("docker", "info") or not answers("docker", "compose", "version"):
         pytest.skip("no Docker engine answers")
     portless = tmp_path_factory.mktemp("compose") / "portless.yaml"
-    portless.write_text("services: {nats: {ports: !reset []}}\n")
+    portless.write_text("services: {nats: {ports: !reset []}, status: {ports: !reset []}}\n")
     it = Compose(("compose.yaml", str(portless)), f"fedplane-test-{os.getpid()}")
     try:
         it("up", "--build", "--detach", "--wait", *SERVICES)
@@ -75,5 +75,5 @@ def test_the_services_come_up_and_take_a_run(compose: Compose) -> None:
     view = json.loads(compose("run", "--rm", "-T", "example", "fedplane", "get", run, "-o", "json"))
 
     assert {(each["Service"], each["State"]) for each in running} == {(service, "running") for service in SERVICES}
-    assert [each["Service"] for each in running].count("aggregator") == 3
+    assert [[each["Service"] for each in running].count(service) for service in ("aggregator", "authorizer")] == [3, 2]
     assert (view["run"], view["phase"]) == (run, "Waiting"), "no cluster is there"

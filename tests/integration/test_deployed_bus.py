@@ -1,115 +1,77 @@
-"""The configuration that deploy/ gives to nats-server, given to a real one: it starts, its probes answer, and the streams fit.
+"""The configuration that deploy/ gives to nats-server and the authorizer, given to real ones: they start, and let in whom they should.
 
 Addresses and directories are this machine's, by nats-server's own options; everything else is as on a cluster.
 """
 
-import asyncio
-import contextlib
 import json
-import os
 import ssl
-import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nats
+import nats.errors
 import pytest
-from apiserver import free_port
-from manifest_story import container, named, settings_class
+from apiserver import Server, free_port
+from authority_story import Authority
+from conftest import NatsServer
+from deployed_story import HOSTS, READY_SECONDS, Deployed, Pod, deployed, secrets
+from manifest_story import named
+from work_story import begin, learning, now, register, until_works
 
+from fedplane.cli.access import init, issue
+from fedplane.cli.accounts import guarded
+from fedplane.cli.keys import Keys
+from fedplane.collaborator.settings import CollaboratorSettings
 from fedplane.runtime.errors import BusFull, Unreachable
-from fedplane.runtime.nats import Limits, open_bus
+from fedplane.runtime.kinds import MANIFEST_WORK
+from fedplane.runtime.kubernetes import open_cluster
+from fedplane.runtime.nats import open_bus
+from fedplane.runtime.service import credentials_of
+from fedplane.scheduler.credentials import certificates
+from fedplane.scheduler.pods import Outfit
+from fedplane.scheduler.works import work
+from fedplane.schemas.facts import Cancelled
+from fedplane.schemas.models import Chosen
+from fedplane.schemas.roles import Role
+from fedplane.schemas.subjects import listen, work_on
 
-READY_SECONDS = 30
 STREAMS = {"LOG", "FLEET", "TIMERS", "WORK", "BULK", "KV_runs"}
 
 
-@dataclass
-class Deployed:
-    """Servers that run as a kustomization says."""
-
-    name: str
-    directory: Path
-    ports: tuple[int, ...]
-    monitoring: tuple[int, ...]
-
-    @property
-    def url(self) -> str:
-        return ",".join(f"nats://127.0.0.1:{port}" for port in self.ports)
-
-    def ask(self, server: int, path: str) -> Any:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.monitoring[server]}{path}", timeout=5) as response:
-                return json.load(response)
-        except (urllib.error.URLError, OSError) as error:
-            return {"status": repr(error)}
-
-    def probe(self, server: int, probe: str) -> str:
-        said: str = self.ask(server, container(named(self.name, "StatefulSet", "nats"))[probe]["httpGet"]["path"])["status"]
-        return said
-
-    def limits(self, **changed: str) -> Limits:
-        told = named(self.name, "ConfigMap", "settings")["data"] | changed
-        settings = settings_class("scheduler")(**{key.removeprefix("FEDPLANE_").lower(): value for key, value in told.items()})
-        return Limits(log_bytes=settings.log_bytes, bulk_bytes=settings.bulk_bytes, replicas=settings.stream_replicas)
-
-
-@contextlib.contextmanager
-def deployed(name: str, directory: Path) -> Iterator[Deployed]:
-    servers = named(name, "StatefulSet", "nats")["spec"]["replicas"]
-    it = Deployed(name, directory, *(tuple(free_port() for _ in range(servers)) for _ in range(2)))
-    routes = [free_port() for _ in range(servers)]
-    processes: list[subprocess.Popen[bytes]] = []
-    try:
-        for server in range(servers):
-            home = directory / str(server)
-            home.mkdir()
-            for file, text in named(name, "ConfigMap", "nats")["data"].items():
-                (home / file).write_text(text.replace("/etc/nats-tls", str(directory)).replace("store_dir: /data", f"store_dir: {home}"))
-            options = ["-a", "127.0.0.1", "-p", it.ports[server], "-m", it.monitoring[server]]
-            if servers > 1:
-                all_routes = ",".join(f"nats://127.0.0.1:{each}" for each in routes)
-                options += ["--cluster", f"nats://127.0.0.1:{routes[server]}", "--routes", all_routes]
-            command = [Path(sys.executable).parent / "nats-server", "--config", home / "nats.conf", *options]
-            log = (directory / f"{server}.log").open("wb")
-            processes.append(subprocess.Popen([str(each) for each in command], stderr=log, env=os.environ | {"POD_NAME": f"nats-{server}"}))
-        give_up = time.monotonic() + READY_SECONDS
-        while {it.probe(server, "readinessProbe") for server in range(servers)} != {"ok"}:
-            alive = all(process.poll() is None for process in processes)
-            assert alive and time.monotonic() < give_up, (directory / "0.log").read_text()[-2000:]
-            time.sleep(0.05)
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    with deployed("base", tmp_path_factory.mktemp("base")) as it:
         yield it
-    finally:
-        for process in processes:
-            process.terminate()
-            process.wait()
 
 
-@pytest.mark.parametrize("name", ["base", "overlays/production"])
-async def test_the_streams_that_the_services_make_fit_the_store_that_the_servers_have(name: str, tmp_path: Path) -> None:
-    with deployed(name, tmp_path) as bus:
-        await declared(bus)
-        found = streams(bus)
+@pytest.fixture(scope="module")
+def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    with deployed("overlays/production", tmp_path_factory.mktemp("production")) as it:
+        yield it
 
-        assert found == {stream: bus.limits().replicas for stream in STREAMS}
-        assert {
-            bus.probe(server, probe) for server in range(len(bus.ports)) for probe in ("startupProbe", "livenessProbe", "readinessProbe")
-        } == {"ok"}
-        assert bus.ask(0, "/jsz")["config"]["max_storage"] == 19 * 2**30
+
+@pytest.mark.parametrize("name", ["base", "production"])
+async def test_the_streams_that_the_services_make_fit_the_store_that_the_servers_have(name: str, request: pytest.FixtureRequest) -> None:
+    bus: Deployed = request.getfixturevalue(name)
+
+    await declared(bus)
+
+    assert streams(bus) == {stream: bus.limits().replicas for stream in STREAMS}
+    probes = ("startupProbe", "livenessProbe", "readinessProbe")
+    assert {bus.probe(server, probe) for server in range(len(bus.ports)) for probe in probes} == {"ok"}
+    assert bus.ask(0, "/jsz")["config"]["max_storage"] == 19 * 2**30
 
 
 async def declared(bus: Deployed) -> None:
-    """What a service does at its start, and its Deployment for it: try again while the servers have not yet agreed on who leads."""
+    """What a service does at its start, and its Deployment for it: try again until somebody lets it in, and servers agree on who leads."""
     give_up = time.monotonic() + READY_SECONDS
     while True:
         try:
-            async with open_bus(bus.url, name="test", source="/test", limits=bus.limits()):
+            async with open_bus(bus.url, name="test", source="/test", limits=bus.limits(), credentials=bus.credentials("scheduler")):
                 return
         except Unreachable:
             if time.monotonic() > give_up:
@@ -118,26 +80,32 @@ async def declared(bus: Deployed) -> None:
 
 def streams(bus: Deployed) -> dict[str, int]:
     """How many copies there are of each stream."""
-    accounts = bus.ask(0, "/jsz?acc=$G&streams=true&config=true")["account_details"]
+    accounts = bus.ask(0, "/jsz?acc=BUS&streams=true&config=true")["account_details"]
     return {each["name"]: each["config"]["num_replicas"] for each in accounts[0]["stream_detail"]}
 
 
-async def test_streams_that_do_not_fit_are_refused_in_words(tmp_path: Path) -> None:
-    with deployed("base", tmp_path) as bus, pytest.raises(BusFull, match="max_file_store"):
-        async with open_bus(bus.url, name="test", source="/test", limits=bus.limits(FEDPLANE_BULK_BYTES="22000000000")):
-            raise AssertionError("they fit")
+async def test_streams_that_do_not_fit_are_refused_in_words(base: Deployed) -> None:
+    limits = base.limits(FEDPLANE_BULK_BYTES="22000000000")
+    server = NatsServer(base.directory / "empty", options=f", max_file_store: {base.ask(0, '/jsz')['config']['max_storage']}")
+    server.start()
+    try:
+        with pytest.raises(BusFull, match="max_file_store"):
+            async with open_bus(server.url, name="test", source="/test", limits=limits):
+                raise AssertionError("they fit")
+    finally:
+        server.stop()
 
 
-async def test_the_backlog_is_where_the_autoscaler_reads_it(tmp_path: Path) -> None:
+async def test_the_backlog_is_where_the_autoscaler_reads_it(base: Deployed) -> None:
     """KEDA adds up `num_pending` and `num_ack_pending` of the consumer, in the answer to this question."""
     (trigger,) = named("production, load balancer, KEDA", "ScaledObject", "aggregator")["spec"]["triggers"]
     told = trigger["metadata"]
-    with deployed("base", tmp_path) as bus:
-        async with open_bus(bus.url, name="test", source="/test", limits=bus.limits()) as opened:
-            for shard in range(3):
-                await opened.work.offer(f"work.fed.v1.mnist-0.0.{shard}")
-            async with opened.work.lease(1.0):
-                said = bus.ask(0, f"/jsz?acc={told['account']}&consumers=true&config=true")
+    await declared(base)
+    async with open_bus(base.url, name="test", source="/test", credentials=base.credentials("aggregator")) as opened:
+        for shard in range(3):
+            await opened.work.offer(work_on("fold", "mnist-0", 0, shard))
+        async with opened.work.lease(1.0):
+            said = base.ask(0, f"/jsz?acc={told['account']}&consumers=true&config=true")
 
     (account,) = said["account_details"]
     (stream,) = [each for each in account["stream_detail"] if each["name"] == told["stream"]]
@@ -145,25 +113,112 @@ async def test_the_backlog_is_where_the_autoscaler_reads_it(tmp_path: Path) -> N
     assert (consumer["num_pending"], consumer["num_ack_pending"]) == (2, 1)
 
 
-async def test_behind_a_route_clients_greet_first_and_inside_the_cluster_they_need_no_certificate(tmp_path: Path) -> None:
-    certify(tmp_path)
-    trust = ssl.create_default_context(cafile=str(tmp_path / "tls.crt"))
-    with deployed("overlays/openshift", tmp_path) as bus:
-        inside = await nats.connect(bus.url, allow_reconnect=False)
-        outside = await nats.connect(bus.url.replace("nats:", "tls:"), tls=trust, tls_handshake_first=True, allow_reconnect=False)
-        heard = await inside.subscribe("greeting")
-        await inside.flush()
-        await outside.publish("greeting", b"from outside")
-        message = await heard.next_msg(timeout=5)
-        await asyncio.gather(inside.close(), outside.close())
-
-    assert message.data == b"from outside"
+ACCOUNTS = ("BUS", "CLUSTERS", "SUBSCRIBERS", "AUTH", "SYS")
 
 
-def certify(directory: Path) -> None:
-    """A certificate for loopback, signed by itself."""
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    made = ["-keyout", str(directory / "tls.key"), "-out", str(directory / "tls.crt")]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *subject, *made], check=True, capture_output=True
-    )
+def test_accounts_lend_each_other_what_they_do_on_one_machine(base: Deployed, tmp_path: Path) -> None:
+    keys = Keys(base.directory / "keys")
+    options = json.dumps(guarded(keys))[1:-1]
+    local = NatsServer(tmp_path, further=f"http: 127.0.0.1:{free_port()}\n{options}")
+    local.start()
+    try:
+        monitoring = int(local.further.split()[1].rpartition(":")[2])
+        here = {name: lent(f"http://127.0.0.1:{monitoring}", name) for name in ACCOUNTS}
+    finally:
+        local.stop()
+
+    there = {name: lent(f"http://127.0.0.1:{base.monitoring[0]}", name) for name in ACCOUNTS}
+    assert there == here
+    assert len(there["BUS"]["exports"]) == 6
+
+
+def lent(monitoring: str, account: str) -> Any:
+    """What an account exports and imports, as the server has understood it."""
+    with urllib.request.urlopen(f"{monitoring}/accountz?acc={account}") as answer:
+        detail = json.load(answer)["account_detail"]
+    lists = {name: detail.get(name, []) for name in ("exports", "imports")}
+    lists["exports"] = [{name: value for name, value in each.items() if name != "approved_accounts"} for each in lists["exports"]]
+    return {name: sorted(each, key=json.dumps) for name, each in lists.items()} | {"jetstream": detail["jetstream_enabled"]}
+
+
+async def test_nobody_is_let_in_without_a_certificate_of_one_of_the_authorities(base: Deployed, tmp_path: Path) -> None:
+    strangers = Authority(tmp_path, "strangers").sign("fedplane:cli:cli")
+    services = base.directory / "keys/services.crt"
+    bare, strange = (ssl.create_default_context(cafile=services) for _ in range(2))
+    strange.load_cert_chain(strangers.certificate, strangers.key)
+
+    for url, tls in ((base.url, bare), (base.url, strange), (base.url.replace("tls:", "nats:"), None)):
+        with pytest.raises((nats.errors.Error, OSError)):
+            await nats.connect(url, tls=tls, tls_handshake_first=tls is not None, allow_reconnect=False, connect_timeout=5)
+
+
+async def test_a_clusters_pod_is_let_in_by_what_it_is_sent(base: Deployed) -> None:
+    await declared(base)
+    issue(Role.COLLABORATOR, "amsterdam", output=base.directory / "amsterdam.pem", authority=base.directory / "keys")
+    bundle = (base.directory / "amsterdam.pem").read_text()
+    outfit = Outfit("ours:1", base.url, authority=certificates((base.directory / "keys/services.crt").read_text()))
+    made = work("r-1", learning(), Chosen(cluster="amsterdam", score=1, terms=()), outfit)
+    job, authority = made["spec"]["workload"]["manifests"]
+    secret = {"fedplane-collaborator-fedplane.io-collaborator-client-cert": {"tls.crt": bundle.encode(), "tls.key": bundle.encode()}}
+    pod = Pod(base.directory / "r-1", job, secret | {"r-1": {name: text.encode() for name, text in authority["data"].items()}})
+    pod.mount()
+
+    told = {name.removeprefix("FEDPLANE_").lower(): value for name, value in pod.told("collaborator").items()}
+    settings = CollaboratorSettings(**told)
+    credentials = credentials_of(settings, Role.COLLABORATOR, settings.cluster, listen(Role.COLLABORATOR, settings.cluster, settings.run))
+    async with open_bus(settings.nats_url, name="test", source="/test", credentials=credentials) as opened:
+        assert opened.is_connected()
+
+
+async def test_a_scheduler_on_a_hub_sends_clusters_the_authority_by_which_they_know_the_bus(base: Deployed, hub_server: Server) -> None:
+    outside = {"FEDPLANE_OUTSIDE_URL": "tls://outside.example.org:4222", "FEDPLANE_HEALTH_PORT": str(free_port())}
+    pod = base.pod("scheduler", FEDPLANE_KUBERNETES=str(hub_server.kubeconfig), **outside)
+    await declared(base)
+    base.start(pod, "scheduler", sys.executable, "-m", "fedplane.scheduler.main")
+
+    async with (
+        open_cluster(str(hub_server.kubeconfig)) as hub,
+        open_bus(base.url, name="test", source="/test", credentials=base.credentials("scheduler")) as bus,
+    ):
+        await register(hub, "rotterdam")
+        await begin(bus.log, "r-known", "rotterdam")
+        await until_works(hub, ("rotterdam", "r-known"))
+        sent = await hub.get(MANIFEST_WORK, "r-known", "rotterdam")
+        await bus.log.state(Cancelled(run="r-known", at=now()))
+        await until_works(hub)
+
+    assert sent is not None
+    assert [each.get("data") for each in sent["spec"]["workload"]["manifests"]] == [
+        None, {"services.crt": (base.directory / "keys/services.crt").read_text()},
+    ]  # fmt: skip
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart(base: Deployed) -> None:
+    before = shown(base)
+
+    init(base.directory / "keys", HOSTS, "90d")
+    base.files |= secrets(base.directory / "keys")
+    base.servers[0].files = base.files
+    base.servers[0].mount()
+
+    give_up = time.monotonic() + READY_SECONDS
+    while shown(base) == before:
+        assert time.monotonic() < give_up, (base.directory / "reloader-0.log").read_text()[-2000:]
+        time.sleep(0.1)
+    assert base.ask(0, "/varz")["config_load_time"] > base.ask(0, "/varz")["start"]
+
+
+def shown(bus: Deployed) -> str:
+    return ssl.get_server_certificate(("localhost", bus.ports[0]))
+
+
+def test_a_certificate_of_our_authority_makes_nobody_a_server(production: Deployed) -> None:
+    """Whoever is taken for a server may do everything, and an operator's certificate has the same authority as a server's."""
+    production.start_server(3, certificate="fedplane-scheduler-tls")
+
+    give_up = time.monotonic() + READY_SECONDS
+    while "Authorization Violation" not in (log := (production.directory / "nats-3.log").read_text(errors="replace")):
+        assert time.monotonic() < give_up, log[-2000:]
+        time.sleep(0.1)
+    names = {route["remote_name"] for server in range(3) for route in production.ask(server, "/routez")["routes"]}
+    assert names == {"nats-0", "nats-1", "nats-2"}

@@ -17,6 +17,7 @@ from typing import Any
 
 from apiserver import Server
 from conftest import NatsServer
+from deployed_story import Deployed
 from hub_story import LABEL, health, make_set, said
 from manifest_story import KUBECTL
 from pod_story import Image, images
@@ -24,16 +25,20 @@ from process_story import processes_of
 from work_agent import JobAgent, WorkAgent, agent
 from work_story import until
 
+from fedplane.cli.access import issue
+from fedplane.cli.credentials import read_bundle
 from fedplane.runtime.errors import Conflict
 from fedplane.runtime.kinds import FEDERATED_LEARNING, JOB, MANAGED_CLUSTER, MANIFEST_WORK, NAMESPACE, PLACEMENT, PLACEMENT_DECISION
 from fedplane.runtime.kubernetes import KubernetesCluster, open_cluster
 from fedplane.runtime.nats import Limits, NatsBus, open_bus
 from fedplane.runtime.objects import Object
+from fedplane.scheduler.credentials import BUNDLE, CERTIFICATE_SECRET, DRIVER_SECRET, KEEPER_SECRET
 from fedplane.scheduler.drivers import DRIVER_LABELS
 from fedplane.scheduler.wishes import wish
 from fedplane.scheduler.works import RUN_LABEL
 from fedplane.schemas.facts import Fact, RunFact, all_facts_of
 from fedplane.schemas.resources import API_VERSION, KIND
+from fedplane.schemas.roles import Role
 from fedplane.schemas.subjects import bulk_of_round
 
 OURS, CLI, TINY = "ours:1", "cli:1", "tiny:1"
@@ -54,15 +59,18 @@ class HubFederation:
     hub: KubernetesCluster
     space: str
     environment: Mapping[str, str]
+    keys: Path | None
     services: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
     phases: dict[str, list[str]] = field(default_factory=dict)
 
     async def start(self, *names: str) -> None:
         """Start services. A name is a role, perhaps with a number, as `status-2`."""
         for name in names:
+            role = name.partition("-")[0]
+            known = {"FEDPLANE_TLS_CERTIFICATE": str(self.keys / f"{role}.pem")} if self.keys else {"FEDPLANE_INSECURE": "true"}
             with (self.directory / f"{name}.log").open("ab") as log:
                 self.services[name] = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", f"fedplane.{name.partition('-')[0]}.main", env={**os.environ, **self.environment}, stderr=log
+                    sys.executable, "-m", f"fedplane.{role}.main", env={**os.environ, **self.environment, **known}, stderr=log
                 )
 
     async def kill(self, *names: str) -> None:
@@ -175,36 +183,68 @@ class HubFederation:
 @asynccontextmanager
 async def hub_federation(
     server: Server,
-    bus_server: NatsServer,
+    bus_server: NatsServer | Deployed,
     clusters: Mapping[str, Mapping[str, str]],
     *services: str,
     further: Mapping[str, Image] | None = None,
     **settings: str,
 ) -> AsyncIterator[HubFederation]:
-    """The federation with these clusters, each with its claims. Whatever service or agent dies of itself is a failure."""
+    """The federation with these clusters, each with its claims. Whatever service or agent dies of itself is a failure.
+
+    On a bus as it is deployed everybody has certificates, made with its keys; elsewhere nobody has.
+    """
     space = f"test-{uuid.uuid4().hex[:8]}"
     told = {
-        "nats_url": bus_server.url, "kubernetes": str(server.kubeconfig), "namespace": space, "collaborator_image": OURS,
-        "outside_url": bus_server.url, "cli_image": CLI, "inside_url": bus_server.url, "work_lease_seconds": "2",
-        "shard_bytes": "80000", "chunk_bytes": "8000", **settings,
+        "nats_url": bus_server.url, "kubernetes": str(server.kubeconfig), "namespace": space,
+        "collaborator_image": OURS, "outside_url": bus_server.url, "cli_image": CLI, "inside_url": bus_server.url,
+        "work_lease_seconds": "2", "shard_bytes": "80000", "chunk_bytes": "8000", **settings,
     }  # fmt: skip
     at_hand = {**images(), **(further or {})}
+    keys = bus_server.directory / "keys" if isinstance(bus_server, Deployed) else None
+    known = read_bundle(keys / "scheduler.pem") if keys else None
     async with AsyncExitStack() as everything:
         directory = Path(everything.enter_context(tempfile.TemporaryDirectory(prefix="fp")))  # a short path: sockets are in it
         hub = await everything.enter_async_context(open_cluster(str(server.kubeconfig)))
-        bus = await everything.enter_async_context(open_bus(bus_server.url, name="test", source="/test", limits=Limits()))
+        bus = await everything.enter_async_context(
+            open_bus(bus_server.url, name="test", source="/test", limits=Limits(), credentials=known)
+        )
         environment = {f"FEDPLANE_{name.upper()}": value for name, value in told.items()}
-        it = HubFederation(directory, server.kubeconfig, bus, hub, space, environment)
+        it = HubFederation(directory, server.kubeconfig, bus, hub, space, environment, keys)
         await hub.create(NAMESPACE, {"metadata": {"name": space}})
         await make_set(hub, space, space)
         for cluster, claims in clusters.items():
             await it.join(cluster, **claims)
             everything.push_async_callback(hub.delete, MANAGED_CLUSTER, cluster)
-            await everything.enter_async_context(agent(WorkAgent(hub, cluster, directory / cluster, at_hand)))
-        nodes = JobAgent(hub, space, directory / "jobs", {CLI: at_hand[OURS], **at_hand}, directory / "disk")
+            await everything.enter_async_context(
+                agent(WorkAgent(hub, cluster, directory / cluster, at_hand, files=of_cluster(keys, cluster)))
+            )
+        nodes = JobAgent(
+            hub, space, directory / "jobs", {CLI: at_hand[OURS], **at_hand}, directory / "disk", files=of_namespace(keys, space)
+        )
         await everything.enter_async_context(agent(nodes))
         await everything.enter_async_context(_serving(it, services or ROLES))
         yield it
+
+
+def of_cluster(keys: Path | None, cluster: str) -> dict[str, dict[str, str]]:
+    """The Secret that the add-on makes on a cluster."""
+    if keys is None:
+        return {}
+    bundle = issued(keys, Role.COLLABORATOR, cluster)
+    return {CERTIFICATE_SECRET: {"tls.crt": bundle, "tls.key": bundle}}
+
+
+def of_namespace(keys: Path | None, space: str) -> dict[str, dict[str, str]]:
+    """The Secrets that an operator makes in a namespace."""
+    if keys is None:
+        return {}
+    return {secret: {BUNDLE: issued(keys, role, space)} for secret, role in ((DRIVER_SECRET, Role.DRIVER), (KEEPER_SECRET, Role.OPERATOR))}
+
+
+def issued(keys: Path, role: Role, name: str) -> str:
+    """The bundle of `fedplane access issue`."""
+    issue(role, name, output=keys / f"{role}-{name}.pem", authority=keys)
+    return (keys / f"{role}-{name}.pem").read_text()
 
 
 @asynccontextmanager

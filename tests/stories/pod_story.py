@@ -41,6 +41,7 @@ class Pod:
     """The one pod of a Job. Its containers print into `directory`; what `numbers` has is reported.
 
     `disk` is where the volumes of claims are, which outlive the pod; each is made when it is first used.
+    `files` are what Secrets and ConfigMaps have, by their names.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Pod:
     images: Mapping[str, Image]
     restart_seconds: float
     disk: Path
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     numbers: dict[str, int | str] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     restarts: int = 0
@@ -128,8 +130,11 @@ class Pod:
             case {"persistentVolumeClaim": {"claimName": claim}}:
                 found = self.disk / claim
             case _:
-                found = self.directory / name  # an emptyDir; a Secret that is not there, and may be missing
+                found = self.directory / name
         found.mkdir(parents=True, exist_ok=True)
+        held = volume.get("secret", {}).get("secretName") or volume.get("configMap", {}).get("name")
+        for file, text in self.files[held].items() if held else ():
+            (found / file).write_text(text)
         return found
 
     def _fail(self, reason: str, message: str) -> None:

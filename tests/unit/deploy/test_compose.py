@@ -6,7 +6,7 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,8 +30,8 @@ def started(service: dict[str, Any]) -> str:
     return str(module).removeprefix("fedplane.").removesuffix(".main")
 
 
-TYPED = {"example"}  # what a person runs, and no process of a federation; `shards` ends before one begins
-ROLES = {name: started(service) for name, service in SERVICES.items() if "build" in service and name not in TYPED | {"shards"}}
+TYPED = {"example"}  # what a person runs, and no process of a federation; the others end before one begins
+ROLES = {name: started(service) for name, service in SERVICES.items() if "build" in service and name not in TYPED | {"shards", "keys"}}
 
 every_role = pytest.mark.parametrize("role", sorted(set(ROLES.values())))
 every_process = pytest.mark.parametrize(("name", "role"), ROLES.items(), ids=ROLES)
@@ -45,8 +45,8 @@ def instructions(name: str) -> Iterator[str]:
 
 
 def test_the_federation_has_every_service_and_three_aggregators() -> None:
-    assert set(ROLES.values()) == {"scheduler", "aggregator", "status", "collaborator", "collaborator.driver"}
-    assert SERVICES["aggregator"]["deploy"] == {"replicas": 3}
+    assert set(ROLES.values()) == {"authorizer", "scheduler", "aggregator", "status", "collaborator", "collaborator.driver"}
+    assert [SERVICES[name]["deploy"] for name in ("aggregator", "authorizer")] == [{"replicas": 3}, {"replicas": 2}]
 
 
 @every_role
@@ -64,13 +64,34 @@ def test_a_process_is_told_only_what_its_role_understands(name: str, role: str, 
     settings = settings_class(role)()
 
     assert {f"FEDPLANE_{field.upper()}" for field in settings.model_fields_set} >= set(environment)
-    assert settings.nats_url == "nats://nats:4222"
+    assert (settings.nats_url, settings.tls_certificate) == ("tls://nats:4222", Path("/credentials/credentials.pem"))
 
 
 def test_nothing_listens_beyond_this_machine() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
 
-    assert ports == ["127.0.0.1:4222:4222"]
+    assert ports == ["127.0.0.1:4222:4222", "127.0.0.1:4280:4280"]
+
+
+def test_the_page_is_served_where_it_is_published() -> None:
+    told = SERVICES["status"]["environment"]
+
+    assert SERVICES["status"]["ports"] == [f"127.0.0.1:{told['FEDPLANE_PAGE_PORT']}:{told['FEDPLANE_PAGE_PORT']}"]
+
+
+def part_of_keys(name: str) -> list[tuple[str, str]]:
+    """Which directories of the keys' volume a service sees, and where."""
+    mounts = [each for each in SERVICES[name].get("volumes", ()) if isinstance(each, dict)]
+    assert all((each["type"], each["source"], each["read_only"]) == ("volume", "keys", True) for each in mounts)
+    return [(each["volume"]["subpath"], each["target"]) for each in mounts]
+
+
+def test_everybody_sees_the_keys_of_his_own_and_no_others() -> None:
+    expected = {name: [(name, "/credentials")] for name in ROLES} | {"example": [("cli", "/credentials")], "shards": []}
+    expected["nats"] = [("nats", f"/etc/nats-{what}") for what in ("tls", "authorities", "callout")]
+
+    assert {name: part_of_keys(name) for name in SERVICES if name != "keys"} == expected
+    assert [name for name, each in SERVICES.items() if any(str(mount).startswith("keys:") for mount in each.get("volumes", ()))] == ["keys"]
 
 
 @every_process
@@ -79,6 +100,7 @@ def test_a_process_has_no_privileges_and_waits_for_the_bus(name: str, role: str)
 
     assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
     assert service["depends_on"]["nats"] == {"condition": "service_healthy"}
+    assert role == "authorizer" or service["depends_on"]["authorizer"] == {"condition": "service_started"}
 
 
 def test_the_clusters_are_those_of_the_example_and_see_their_own_data_only() -> None:
@@ -91,7 +113,7 @@ def test_the_driver_runs_the_app_that_the_clusters_run_and_sees_no_data() -> Non
     driver, cluster = SERVICES["driver"], SERVICES["amsterdam"]
 
     assert (driver["image"], driver["build"]) == (cluster["image"], cluster["build"])
-    assert "volumes" not in driver
+    assert [mount for mount in driver["volumes"] if not isinstance(mount, dict)] == []
     assert "FEDPLANE_APP=/app" in instructions("ENV"), "else the driver would look for the directory of whoever submits the run"
 
 
@@ -120,7 +142,7 @@ def as_told(name: str) -> dict[str, Any]:
         "claims": json.loads(told.get("CLAIMS", "{}")),
         "allocatable": {"cpu": told["CPU"], "memory": told["MEMORY"]},
         "labels": json.loads(told["LABELS"]),
-        "volumes": SERVICES[name].get("volumes", []),
+        "volumes": [mount for mount in SERVICES[name]["volumes"] if not isinstance(mount, dict)],
     }
 
 
@@ -128,7 +150,7 @@ def test_an_image_is_made_of_files_that_there_are() -> None:
     copied = [source for copy in instructions("COPY") if not copy.startswith("--from") for source in copy.split()[:-1]]
     let_in = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
 
-    assert [source for source in copied if not (ROOT / source).exists() or PurePosixPath(source).parts[0] not in let_in] == []
+    assert [source for source in copied if not (ROOT / source).exists() or not let_in & {source, source.split("/")[0]}] == []
 
 
 def test_no_process_runs_as_root() -> None:

@@ -6,6 +6,7 @@ Whether Docker takes them is seen where there is Docker (`test_compose_up`); her
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -38,13 +39,26 @@ def read(path: str) -> Document:
 
 
 def laid_over(below: Any, above: Any, key: str = "") -> Any:
-    """What Compose makes of a value in two files: mappings are united, lists are joined, and a command is the later one."""
+    """What Compose makes of a value in two files: mappings are united, lists are joined, and a command is the later one.
+
+    Of two volumes at the same place the later one is mounted.
+    """
     if isinstance(below, dict) and isinstance(above, dict):
         both = {name: laid_over(below[name], above[name], name) for name in below.keys() & above.keys()}
         return {**below, **above, **both}
+    if key == "volumes" and isinstance(below, list):
+        return [*{target(mount): mount for mount in below + above}.values()]
     if isinstance(below, list) and isinstance(above, list) and key not in {"command", "entrypoint", "test"}:
         return below + above
     return above
+
+
+def target(mount: str | Document) -> str:
+    return str(mount["target"]) if isinstance(mount, dict) else mount.split(":")[1]
+
+
+def source(mount: str | Document) -> str:
+    return str(mount["source"]) if isinstance(mount, dict) else mount.split(":")[0]
 
 
 def combined(files: tuple[str, ...]) -> Document:
@@ -87,12 +101,17 @@ def ours(services: Document) -> Document:
 def test_what_services_refer_to_is_there(files: tuple[str, ...]) -> None:
     document = combined(files)
     services, volumes = document["services"], document["volumes"]
-    mounted = [mount.split(":")[0] for service in services.values() for mount in service.get("volumes", ())]
+    mounted = [source(mount) for service in services.values() for mount in service.get("volumes", ())]
 
     for service in services.values():
         assert "build" in service or ":" in service["image"], "what we do not build has a version"
         for other, how in service.get("depends_on", {}).items():
-            meant = {"service_healthy": "healthcheck" in services[other], "service_completed_successfully": other == "shards"}
+            ends = other in {"shards", "keys"}
+            meant = {
+                "service_healthy": "healthcheck" in services[other],
+                "service_completed_successfully": ends,
+                "service_started": not ends,
+            }
             assert meant[how["condition"]]
     assert {mount for mount in mounted if not mount.startswith("./")} == volumes.keys()
     assert [mount for mount in mounted if mount.startswith("./") and not (ROOT / mount).exists()] == []
@@ -144,7 +163,7 @@ def test_every_process_of_ours_tells_the_collector_what_it_does() -> None:
 
 def test_metrics_arrive_with_their_exemplars_and_rules_and_dashboards_where_they_are_looked_for() -> None:
     services = read(OBSERVED)["services"]
-    mounts = {name: dict(mount.split(":")[1::-1] for mount in service.get("volumes", ())) for name, service in services.items()}
+    mounts = {name: {target(mount): source(mount) for mount in service.get("volumes", ())} for name, service in services.items()}
     prometheus, collector = configured("observe/prometheus.yaml"), configured("observe/collector.yaml")
     (provider,) = configured("grafana/provisioning/dashboards/fedplane.yaml")["providers"]
 
@@ -167,30 +186,69 @@ def test_a_cluster_of_servers_has_as_many_copies_as_servers_and_everybody_knows_
     for name, service in ours(services).items():
         if name != "example":  # it speaks to one of them for a moment
             told = service["environment"]
-            assert told["FEDPLANE_NATS_URL"].split(",") == [f"nats://{server}:4222" for server in SERVERS]
+            assert told["FEDPLANE_NATS_URL"].split(",") == [f"tls://{server}:4222" for server in SERVERS]
             assert (told["FEDPLANE_STREAM_REPLICAS"], service["depends_on"].keys() >= {*SERVERS}) == ("3", True)
 
 
-def test_the_three_servers_find_each_other_by_what_they_are_told(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The volume with the keys, as its service makes it."""
+    service, directory = read(PLAIN)["services"]["keys"], tmp_path_factory.mktemp("keys")
+    (script,) = [source(mount) for mount in service["volumes"] if service["command"][-1] == target(mount)]
+    path = f"{Path(sys.executable).parent}:{os.defpath}"
+    subprocess.run([service["command"][0], ROOT / script], cwd=directory, check=True, capture_output=True, env={"PATH": path})
+    return directory
+
+
+@every_combination
+def test_every_file_of_the_keys_that_a_process_is_told_of_is_made_and_says_who_it_is(files: tuple[str, ...], keys: Path) -> None:
+    services, names = combined(files)["services"], {"example": "cli"}
+
+    for name, service in ours(services).items():
+        (mount,) = [mount for mount in service["volumes"] if isinstance(mount, dict)]
+        there = {value for value in service["environment"].values() if value.startswith(f"{mount['target']}/")}
+        assert there, name
+        assert [value for value in there if not (keys / mount["volume"]["subpath"] / value.rpartition("/")[2]).is_file()] == []
+        bundle = (keys / mount["volume"]["subpath"] / "credentials.pem").read_text()
+        role = "collaborator" if "FEDPLANE_CLUSTER" in service["environment"] else names.get(name, name)
+        assert bundle.startswith(f"# fedplane:{role}:{name if role == 'collaborator' else role}\n")
+    held = {path for path in keys.glob("*/*.key")}
+    assert held == {keys / "keys/services.key", keys / "keys/clusters.key", keys / "nats/tls.key"}, "authorities stay where they are made"
+
+
+def test_the_three_servers_find_each_other_by_what_they_are_told(tmp_path: Path, keys: Path) -> None:
     services = combined((PLAIN, CLUSTER))["services"]
     clients, routes, monitoring = ({name: free_port() for name in SERVERS} for _ in range(3))
     program = Path(sys.executable).parent / "nats-server"
     started = []
     try:
         for name in SERVERS:
-            command = " ".join(services[name]["command"])
-            places = {"=/data": f"={tmp_path / name}", "0.0.0.0:6222": f"127.0.0.1:{routes[name]}", "=8222": f"={monitoring[name]}"}
-            places |= {f"//{other}:6222": f"//127.0.0.1:{routes[other]}" for other in SERVERS}
-            for there, here in places.items():
-                command = command.replace(there, here)
-            at = ["--addr", "127.0.0.1", "--port", str(clients[name])]
-            started.append(subprocess.Popen([program, *at, *command.split()], stderr=subprocess.DEVNULL))
+            configuration = as_mounted(tmp_path / name, services[name], keys)
+            text = (configuration / "cluster.conf").read_text().replace("port: 6222", f"listen: 127.0.0.1:{routes[name]}")
+            (configuration / "cluster.conf").write_text(re.sub(r"//(nats\S*):6222", lambda found: f"//localhost:{routes[found[1]]}", text))
+            at = ["--addr", "127.0.0.1", "--port", str(clients[name]), "--http_port", str(monitoring[name])]
+            command = [program, *at, "--config", configuration / "nats.conf"]
+            assert services[name]["command"] == ["--config", "/etc/nats/nats.conf"]
+            started.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | services[name]["environment"]))
         for name in SERVERS:
             assert healthy(monitoring[name]), f"{name} has not joined the others"
     finally:
         for process in started:
             process.kill()
             process.wait()
+
+
+def as_mounted(root: Path, service: Document, keys: Path) -> Path:
+    """A server's directory of configuration, with all that is mounted beside it at this place."""
+    for mount in service["volumes"]:
+        place = root / target(mount).removeprefix("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(mount, dict):
+            shutil.copytree(keys / mount["volume"]["subpath"], place)
+        elif source(mount).startswith("./"):
+            text = (ROOT / source(mount)).read_text()
+            place.write_text(text.replace("/etc/", f"{root}/etc/").replace("store_dir: /data", f"store_dir: {root}/data"))
+    return root / "etc/nats"
 
 
 def healthy(port: int) -> bool:
@@ -220,4 +278,4 @@ def test_each_cluster_gets_its_own_digits_and_nobody_elses(tmp_path: Path) -> No
     assert {volume: [file.name for file in (tmp_path / volume).iterdir()] for volume in volumes} == {
         name: [Path(json.loads(services[name]["environment"]["FEDPLANE_CLAIMS"])["mnist.client-data"]).name] for name in volumes
     }
-    assert {name: services[name]["volumes"] for name in volumes} == {name: [f"{name}:/data:ro"] for name in volumes}
+    assert {name: services[name]["volumes"][0] for name in volumes} == {name: f"{name}:/data:ro" for name in volumes}

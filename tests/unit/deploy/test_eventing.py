@@ -30,8 +30,9 @@ FIELDS: dict[str, tuple[str, dict[str, set[str]]]] = {
     ),
     "EventSource": (
         "argoproj.io/v1alpha1",
-        {"": {"nats"}, "nats.completed": {"url", "subject", "jsonBody", "connectionBackoff"}, "nats.completed.connectionBackoff": {
-            "duration", "steps", "factor"}},
+        {"": {"nats"}, "nats.completed": {"url", "tls", "subject", "jsonBody", "connectionBackoff"},
+         "nats.completed.connectionBackoff": {"duration", "steps", "factor"},
+         "nats.completed.tls": {"caCertSecret", "clientCertSecret", "clientKeySecret"}},
     ),
     "Sensor": (
         "argoproj.io/v1alpha1",
@@ -78,7 +79,7 @@ def test_fedplane_understands_what_the_source_tells_it() -> None:
     taken = command.commands[name].make_context(name, [word.replace("$(K_SINK)", "http://broker") for word in words])
 
     assert (program, taken.params["address"], taken.params["name"]) == ("fedplane", "http://broker", "knative")
-    assert [variable["name"] for variable in container["env"]] == ["FEDPLANE_NATS_URL"]
+    assert [variable["name"] for variable in container["env"]] == ["FEDPLANE_NATS_URL", "FEDPLANE_CREDENTIALS"]
 
 
 def test_argo_subscribes_to_subjects_of_facts_and_reads_fields_that_they_have() -> None:
@@ -90,6 +91,7 @@ def test_argo_subscribes_to_subjects_of_facts_and_reads_fields_that_they_have() 
     completed = next(example for example in EXAMPLES if isinstance(example, Completed))
 
     assert [len(facts_under(event["subject"])) for event in events.values()] == [1, 1]
+    assert all(f"--subscribe '{event['subject']}'" in (ROOT / "examples/11-eventing/argo.yaml").read_text() for event in events.values())
     assert (heard, dependency["eventSourceName"]) == (Completed, "fedplane")
     assert (chosen["path"], chosen["value"]) == ("body.reason", [ALL_ROUNDS_DONE])
     assert completed.reason == ALL_ROUNDS_DONE

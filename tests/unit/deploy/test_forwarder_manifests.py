@@ -35,7 +35,7 @@ def test_fedplane_understands_what_the_pod_is_told() -> None:
     context = COMMANDS.commands[name].make_context(name, list(told["args"]))
 
     assert (told["command"][:3], context.params["name"]) == (["python", "-m", "fedplane.cli.main"], "webhook")
-    assert {option.envvar for option in COMMANDS.commands[name].params if option.name in ("address", "url")} == variables
+    assert {option.envvar for option in COMMANDS.commands[name].params if option.name in ("address", "url", "credentials")} == variables
 
 
 def test_its_secrets_are_in_no_list_of_processes() -> None:
@@ -44,9 +44,13 @@ def test_its_secrets_are_in_no_list_of_processes() -> None:
     sources = {each["name"]: each.get("valueFrom") for each in told["env"]}
 
     assert sources["FEDPLANE_FORWARD_TO"] == {"secretKeyRef": {"name": "webhook", "key": "address"}}
-    (mounted,), (volume,) = told["volumeMounts"], pod["volumes"]
-    assert (mounted["mountPath"], mounted["name"], volume["secret"]["secretName"]) == ("/secret", volume["name"], "webhook")
-    assert f"Authorization={mounted['mountPath']}/{volume['secret']['items'][0]['path']}" in told["args"]
+    secrets = {each["name"]: each["secret"] for each in pod["volumes"]}
+    files = {f"{each['mountPath']}/{secrets[each['name']]['items'][0]['path']}": secrets[each["name"]] for each in told["volumeMounts"]}
+    assert {path: secret["secretName"] for path, secret in files.items()} == {
+        "/secret/authorization": "webhook", "/credentials/credentials.pem": "fedplane-forwarder",
+    }  # fmt: skip
+    assert "Authorization=/secret/authorization" in told["args"]
+    assert {"name": "FEDPLANE_CREDENTIALS", "value": "/credentials/credentials.pem"} in told["env"]
 
 
 def test_there_is_one_at_a_time_without_a_privilege_or_a_token() -> None:

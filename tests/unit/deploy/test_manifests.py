@@ -14,6 +14,7 @@ from manifest_story import (
     FEDERATIONS,
     built,
     container,
+    containers,
     matches,
     may_connect,
     named,
@@ -24,10 +25,11 @@ from manifest_story import (
 )
 from sources import ROOT
 
+from fedplane.cli.accounts import ACCOUNT
 from fedplane.runtime.health import Health
 from fedplane.runtime.nats.streams import FOLDS_CONSUMER, WORK
 
-ROLES = ("aggregator", "scheduler", "status")
+ROLES = ("aggregator", "authorizer", "scheduler", "status")
 EVERYTHING = (*FEDERATIONS, "addon", "notebook")
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 KEDA = "production, load balancer, KEDA"
@@ -57,7 +59,9 @@ def test_every_file_is_part_of_something_that_is_built() -> None:
         ]
         listed |= {kustomization, *(kustomization.parent / file for file in files)}
 
-    listed |= set((DEPLOY / "grafana").rglob("*")) | set((DEPLOY / "observe").iterdir())  # see test_dashboards, test_compose_files
+    listed |= set((DEPLOY / "grafana").rglob("*"))  # see test_dashboards
+    listed |= set((DEPLOY / "observe").iterdir()) | set((DEPLOY / "compose").iterdir())  # see test_compose_files
+    listed |= set((DEPLOY / "locks").glob("*"))  # what images install
 
     assert {str(path) for path in DEPLOY.rglob("*") if path.is_file() and path not in listed} == set()
 
@@ -106,7 +110,7 @@ def test_a_service_leads_to_a_port_that_its_pods_have(name: str) -> None:
 def test_what_is_referred_to_is_there(name: str) -> None:
     accounts = {each["metadata"]["name"] for each in of_kind(name, "ServiceAccount")} | {"addon-manager-controller-sa"}  # OCM's own
     roles = {(each["kind"], each["metadata"]["name"]) for each in of_kind(name, "Role", "ClusterRole")}
-    maps = {each["metadata"]["name"] for each in of_kind(name, "ConfigMap")}
+    maps = {each["metadata"]["name"] for each in of_kind(name, "ConfigMap")} | {"fedplane-authorities"}  # deploy/keys has that one
 
     for binding in of_kind(name, "RoleBinding", "ClusterRoleBinding"):
         assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) in roles
@@ -129,7 +133,7 @@ def test_a_service_is_told_only_what_its_role_understands(name: str, role: str, 
     settings = settings_class(role)()
 
     assert {f"FEDPLANE_{field.upper()}" for field in settings.model_fields_set} >= set(environment)
-    assert settings.replica == "pod-0"
+    assert (settings.replica, settings.insecure) == ("pod-0", False)
 
 
 @every_federation
@@ -148,14 +152,13 @@ def test_a_service_is_probed_where_it_answers(name: str) -> None:
 @every_federation
 def test_no_container_has_a_privilege(name: str) -> None:
     for workload in workloads(name):
-        assert container(workload)["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
+        for each in containers(workload):
+            assert each["securityContext"] == {
+                "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+            }  # fmt: skip
+            assert "limits" in each["resources"]
         assert pod(workload)["securityContext"]["runAsNonRoot"] is True
         assert pod(workload)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert "limits" in container(workload)["resources"]
 
 
 def test_pods_run_as_the_user_of_their_image_but_on_openshift_which_chooses_one() -> None:
@@ -175,7 +178,7 @@ def test_pods_run_as_the_user_of_their_image_but_on_openshift_which_chooses_one(
 def test_only_who_speaks_to_the_api_server_has_a_token(name: str) -> None:
     tokens = {each["metadata"]["name"]: pod(each)["automountServiceAccountToken"] for each in workloads(name)}
 
-    assert tokens == {"aggregator": False, "nats": False, "scheduler": True, "status": True}
+    assert tokens == {"aggregator": False, "authorizer": False, "nats": False, "scheduler": True, "status": True}
     assert {each["automountServiceAccountToken"] for each in of_kind(name, "ServiceAccount")} == {False}
 
 
@@ -185,7 +188,9 @@ def test_images_are_said_in_one_place_and_are_this_version(name: str) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     bus = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["nats"]["image"]
 
-    assert {container(each)["image"] for each in workloads(name)} == {f"{image}:{tag}" for image, tag in said.items()}
+    assert {each["image"] for workload in workloads(name) for each in containers(workload)} == {
+        f"{image}:{tag}" for image, tag in said.items()
+    }
     assert said == {**{f"fedplane-{role}": version for role in ROLES}, "nats": bus.removeprefix("nats:")}
     assert named(name, "ConfigMap", "scheduler")["data"]["FEDPLANE_COLLABORATOR_IMAGE"] == f"fedplane-collaborator:{version}"
 
@@ -198,17 +203,17 @@ def test_an_image_of_anothers_registry_is_named_in_one_place() -> None:
         if "  image: " in line
     ]
 
-    assert sorted(names) == ["fedplane-aggregator", "fedplane-scheduler", "fedplane-status", "nats"]
+    assert sorted(names) == ["fedplane-aggregator", "fedplane-authorizer", "fedplane-scheduler", "fedplane-status", "nats", "nats"]
 
 
 @pytest.mark.parametrize(
     ("name", "replicas"),
     {
-        "base": {"aggregator": 2, "scheduler": 2, "status": 2, "nats": 1},
-        "overlays/kind": {"aggregator": 1, "scheduler": 1, "status": 1, "nats": 1},
-        "overlays/production": {"aggregator": 2, "scheduler": 2, "status": 2, "nats": 3},
-        KEDA: {"aggregator": None, "scheduler": 2, "status": 2, "nats": 3},
-        CPU: {"aggregator": None, "scheduler": 2, "status": 2, "nats": 3},
+        "base": {"aggregator": 2, "authorizer": 2, "scheduler": 2, "status": 2, "nats": 1},
+        "overlays/kind": {"aggregator": 1, "authorizer": 1, "scheduler": 1, "status": 1, "nats": 1},
+        "overlays/production": {"aggregator": 2, "authorizer": 2, "scheduler": 2, "status": 2, "nats": 3},
+        KEDA: {"aggregator": None, "authorizer": 2, "scheduler": 2, "status": 2, "nats": 3},
+        CPU: {"aggregator": None, "authorizer": 2, "scheduler": 2, "status": 2, "nats": 3},
     }.items(),
 )
 def test_there_are_as_many_as_was_meant_and_an_autoscaler_has_the_only_say(name: str, replicas: dict[str, int | None]) -> None:
@@ -268,17 +273,11 @@ def test_the_laptops_cluster_makes_the_node_port_its_own_on_loopback_only() -> N
     assert node["extraPortMappings"] == [{"containerPort": 31422, "hostPort": 31422, "listenAddress": "127.0.0.1"}]
 
 
-def test_a_route_hands_the_greeting_through_to_a_server_that_has_a_certificate() -> None:
-    name = "overlays/openshift"
-    route = named(name, "Route", "nats")["spec"]
-    servers = named(name, "StatefulSet", "nats")
-    mounts = {each["name"]: each["mountPath"] for each in container(servers)["volumeMounts"]}
-    files = re.findall(r"_file: (\S+)", named(name, "ConfigMap", "nats")["data"]["tls.conf"])
+def test_a_route_hands_the_greeting_through_to_the_server() -> None:
+    route = named("overlays/openshift", "Route", "nats")["spec"]
 
     assert (route["to"], route["port"]) == ({"kind": "Service", "name": "nats", "weight": 100}, {"targetPort": "nats"})
     assert route["tls"] == {"termination": "passthrough", "insecureEdgeTerminationPolicy": "None"}
-    assert files == [f"{mounts['tls']}/tls.crt", f"{mounts['tls']}/tls.key"]
-    assert [each["secret"]["secretName"] for each in pod(servers)["volumes"] if "secret" in each] == ["nats-tls"]
 
 
 ROUTER = {"namespace": {"policy-group.network.openshift.io/ingress": ""}}
@@ -361,6 +360,7 @@ def test_aggregators_are_scaled_by_the_shards_that_wait() -> None:
     assert (trigger["type"], trigger["metadata"]["stream"], trigger["metadata"]["consumer"]) == ("nats-jetstream", WORK, FOLDS_CONSUMER)
     assert (servers["metadata"]["namespace"], servers["spec"]["clusterIP"]) == (namespace, "None")
     assert int(port) in {each["port"] for each in servers["spec"]["ports"]}
+    assert trigger["metadata"]["account"] == ACCOUNT
     assert set(trigger["metadata"]) == {"natsServerMonitoringEndpoint", "account", "stream", "consumer", "lagThreshold"}
     assert spec["minReplicaCount"] >= 1, "aggregators also open and close rounds"
 

@@ -2,7 +2,7 @@
 
 import json
 
-from manifest_story import DEPLOY, Manifest, built, built_in, matches
+from manifest_story import DEPLOY, Manifest, built, built_in, container, matches
 from observed_story import drawing
 from sources import ROOT
 
@@ -13,7 +13,7 @@ namespace: fedplane
 resources: [DEPLOY/overlays/production]
 components: [DEPLOY/components/hub, DEPLOY/components/observe]
 """)
-SERVICES = ("scheduler", "aggregator", "status")
+SERVICES = ("authorizer", "scheduler", "aggregator", "status")
 
 
 def the(kind: str, name: str) -> Manifest:
@@ -32,8 +32,7 @@ def test_every_service_is_told_where_the_collector_is_by_a_variable_that_it_unde
     assert told.keys() <= {str(field.validation_alias) for field in TelemetrySettings.model_fields.values()}
     assert [TelemetrySettings.model_validate(told).otel_exporter_otlp_endpoint] == [*told.values()]
     for name in SERVICES:
-        (container,) = the("Deployment", name)["spec"]["template"]["spec"]["containers"]
-        assert {"configMapRef": {"name": settings["metadata"]["name"]}} in container["envFrom"]
+        assert {"configMapRef": {"name": settings["metadata"]["name"]}} in container(the("Deployment", name))["envFrom"]
 
 
 def rules(direction: str, labels: dict[str, str]) -> list[Manifest]:
@@ -52,7 +51,7 @@ def test_services_reach_the_collector_and_prometheus_the_exporter_in_labelled_na
 
 
 def test_each_server_has_an_exporter_that_reads_its_own_monitoring_port() -> None:
-    server, exporter = the("StatefulSet", "nats")["spec"]["template"]["spec"]["containers"]
+    server, _, exporter = the("StatefulSet", "nats")["spec"]["template"]["spec"]["containers"]
     ports = {each["name"]: each["containerPort"] for each in (*server["ports"], *exporter["ports"])}
 
     assert exporter["args"][-1] == f"http://127.0.0.1:{ports['monitoring']}"

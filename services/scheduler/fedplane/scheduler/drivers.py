@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedplane.runtime.errors import BadInput
+from fedplane.scheduler.credentials import check_address
 from fedplane.scheduler.pods import Outfit, driver_pod
 from fedplane.scheduler.standing import Bound, Stage, at_once, to_accept, to_start
 from fedplane.scheduler.works import BACKOFF_LIMIT, JOB_SECONDS_MAX, LABELS, RUN_LABEL
@@ -57,6 +58,7 @@ def driver_job(run: str, resource: FederatedLearning, outfit: Outfit) -> dict[st
         raise BadInput(wrong)
     if not outfit.image or not outfit.bus_url:
         raise BadInput("the scheduler does not know what drives apps: set its FEDPLANE_COLLABORATOR_IMAGE and FEDPLANE_INSIDE_URL")
+    check_address("FEDPLANE_INSIDE_URL", outfit.bus_url, secure=outfit.secure)
     labels = {**DRIVER_LABELS, RUN_LABEL: run}
     name = PREFIX + run[len(PREFIX) - NAME_CHARACTERS_MAX :]  # a long id loses its beginning: its end is what tells it from others
     return {

@@ -5,12 +5,14 @@ It sets no timers, holds no leases and stores nothing; any number of replicas ma
 
 import asyncio
 
+from fedplane.runtime.errors import BadInput
 from fedplane.runtime.hub import open_hub
 from fedplane.runtime.kinds import MANAGED_CLUSTER
 from fedplane.runtime.nats import NatsBus
 from fedplane.runtime.replica import Replica
 from fedplane.runtime.service import serve
 from fedplane.runtime.settings import read
+from fedplane.scheduler.credentials import certificates
 from fedplane.scheduler.delivering import deliver
 from fedplane.scheduler.depositing import deposit
 from fedplane.scheduler.driving import Driving
@@ -48,15 +50,31 @@ def main() -> None:
                 clusters = Informer(hub, MANAGED_CLUSTER)
                 tasks.create_task(clusters.run())
                 tasks.create_task(tend(bus.log, hub, clusters, intake))
-                outfit = Outfit(settings.collaborator_image, settings.outside_url, settings.handed_on(settings.outside_otlp_endpoint))
+                authority, secure = _authority(settings), settings.tls_certificate is not None
+                told = settings.handed_on(settings.outside_otlp_endpoint)
+                outfit = Outfit(settings.collaborator_image, settings.outside_url, told, authority)
                 tasks.create_task(deliver(bus.log, hub, clusters, outfit, sending))
-                keeper = Keeper(settings.cli_image, settings.inside_url, settings.storage_group)
+                keeper = Keeper(settings.cli_image, settings.inside_url, settings.storage_group, secure)
                 tasks.create_task(deposit(bus.log, hub, keeper, Storing()))
-                drivers = Outfit(settings.collaborator_image, settings.inside_url, settings.handed_on(settings.inside_otlp_endpoint))
+                told = settings.handed_on(settings.inside_otlp_endpoint)
+                drivers = Outfit(settings.collaborator_image, settings.inside_url, told, authority)
                 tasks.create_task(launch(bus.log, hub, drivers, Driving(patience)))
                 tasks.create_task(expose(bus.log, hub, Listening(settings.listen_namespace)))
 
     serve("scheduler", settings, schedule)
+
+
+def _authority(settings: Settings) -> str:
+    """By what clusters know the bus, in PEM; empty if it asks nobody who he is. Raises BadInput for a file that cannot be it."""
+    path = settings.outside_authority or settings.tls_authority or settings.tls_certificate
+    if settings.tls_certificate is None or path is None:
+        return ""
+    try:
+        return certificates(path.read_text(encoding="ascii"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"cannot read the authority of the bus in {path}: {error}; see FEDPLANE_OUTSIDE_AUTHORITY") from error
+    except BadInput as error:
+        raise BadInput(f"{path} is no authority of the bus: {error}; see FEDPLANE_OUTSIDE_AUTHORITY") from error
 
 
 if __name__ == "__main__":

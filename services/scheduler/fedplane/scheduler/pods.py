@@ -13,7 +13,7 @@ How they are started, said here and nowhere else:
 
     init container     python -m fedplane.collaborator.installing SHARED/runner
                        puts the runner there, so that a Python can be started with the directory
-    collaborator       python -m fedplane.collaborator.main, told by FEDPLANE_ variables; see `_collaborator`
+    collaborator       python -m fedplane.collaborator.main, told by FEDPLANE_ variables; see `_told`, and `credentials`
                        FEDPLANE_APP_SOCKET: it starts no app, but waits there for one
                        FEDPLANE_RUN: it answers the invitations of this run alone, advertises nothing, and ends with code 0 after the run
     app                python3 SHARED/runner --framework=NAME --app=. --socket=SHARED/app.sock [--data-path=PATH]
@@ -35,6 +35,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedplane.runtime.errors import BadInput
+from fedplane.scheduler.credentials import Shown, check_address, of_cluster, of_driver
 from fedplane.schemas.models import Chosen, Exposure
 from fedplane.schemas.quantities import parse
 from fedplane.schemas.resources import FederatedLearning
@@ -49,9 +50,6 @@ RUNNER, SOCKET, WORKDIR = f"{SHARED}/runner", f"{SHARED}/app.sock", f"{SHARED}/w
 
 SHARED_SIZE = "64Gi"
 """A model and an update of 16 GB, each twice, for a run that carries late work; a pod that fills more is ended by its node."""
-
-CERTIFICATE, CERTIFICATE_SECRET = "/certificate", "fedplane-collaborator-fedplane.io-collaborator-client-cert"
-"""Where the collaborator sees the cluster's certificate, and the Secret that Open Cluster Management keeps it in (deploy/addon)."""
 
 SERVICE_ACCOUNT = "collaborator"
 """That of deploy/addon; it may do nothing."""
@@ -77,18 +75,25 @@ class Outfit:
 
     `image` is the collaborator's, `bus_url` the bus as the pod sees it where a run has no listener of its own.
     `telemetry` are the variables by which it is told where its traces and metrics go, if they go anywhere.
+    `authority` is that of the bus's certificate, in PEM. Without one the pods are told that the bus asks nobody who he is.
     """
 
     image: str
     bus_url: str
     telemetry: Mapping[str, str] = field(default_factory=dict)
+    authority: str = ""
+
+    @property
+    def secure(self) -> bool:
+        """Whether the bus asks for certificates."""
+        return bool(self.authority)
 
     def by(self, listener: Exposure | None) -> "Outfit":
-        """The same for clusters that reach the bus by a listener. Whether they speak TLS is as it is elsewhere, if nothing else will do."""
+        """The same for clusters that reach the bus by a listener."""
         if listener is None:
             return self
-        scheme = self.bus_url.partition("://")[0] if "://" in self.bus_url else "nats"
-        return replace(self, bus_url=f"{'tls' if listener.type in TLS_TYPES else scheme}://{listener.address}")
+        tls = self.secure or listener.type in TLS_TYPES or self.bus_url.startswith("tls://")
+        return replace(self, bus_url=f"{'tls' if tls else 'nats'}://{listener.address}")
 
 
 def pod(run: str, resource: FederatedLearning, chosen: Chosen, outfit: Outfit) -> Part:
@@ -99,10 +104,13 @@ def pod(run: str, resource: FederatedLearning, chosen: Chosen, outfit: Outfit) -
         raise BadInput("spec.client.image names no image, and a cluster of a hub has no other way to get the app")
     if not outfit.image or not outfit.bus_url:
         raise BadInput("the scheduler does not know what to send: set its FEDPLANE_COLLABORATOR_IMAGE and FEDPLANE_OUTSIDE_URL")
+    check_address("FEDPLANE_OUTSIDE_URL", outfit.bus_url, secure=outfit.secure)
     template = resource.spec.client.template
     data = special.data or template.data
-    volumes = list(_volumes(data, chosen))
-    parts = [_collaborator(run, chosen, outfit), _app(resource, special, image, data, chosen)]
+    shown = of_cluster(run, secure=outfit.secure)
+    volumes = [SHARED_VOLUME, *shown.volumes, *_data(data, chosen)]
+    collaborator = _told(_ours("collaborator", outfit, ["python", "-m", "fedplane.collaborator.main"]), run, outfit, shown, chosen.cluster)
+    parts = [collaborator, _app(resource, special, image, data, chosen)]
     return {
         "serviceAccountName": SERVICE_ACCOUNT,
         **_frame(outfit, parts, volumes, special.image_pull_secrets or template.image_pull_secrets),
@@ -111,12 +119,10 @@ def pod(run: str, resource: FederatedLearning, chosen: Chosen, outfit: Outfit) -
 
 def driver_pod(run: str, resource: FederatedLearning, image: str, outfit: Outfit) -> Part:
     """The spec of the pod that runs the app's own server, which is in the image. It needs to be nobody, so it has no account of its own."""
-    driver = {
-        **_ours("driver", outfit, ["python", "-m", "fedplane.collaborator.driver.main"]),
-        "env": _told(run, outfit),
-    }
+    shown = of_driver(resource.metadata.namespace, secure=outfit.secure)
+    driver = _told(_ours("driver", outfit, ["python", "-m", "fedplane.collaborator.driver.main"]), run, outfit, shown)
     parts = [driver, _runner(image, resource, "--drive")]
-    return _frame(outfit, parts, [SHARED_VOLUME], resource.spec.client.template.image_pull_secrets)
+    return _frame(outfit, parts, [SHARED_VOLUME, *shown.volumes], resource.spec.client.template.image_pull_secrets)
 
 
 def _frame(outfit: Outfit, containers: Sequence[Part], volumes: Sequence[Part], secrets: Sequence[PullSecret]) -> Part:
@@ -137,10 +143,7 @@ def literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def _volumes(data: DataVolume | None, chosen: Chosen) -> Iterator[Part]:
-    yield SHARED_VOLUME
-    # Without the add-on there is no certificate, and a bus that asks nobody who they are wants none.
-    yield {"name": "certificate", "secret": {"secretName": CERTIFICATE_SECRET, "optional": True}}
+def _data(data: DataVolume | None, chosen: Chosen) -> Iterator[Part]:
     if data is None:
         return
     parts = _parts(data.mount_path)
@@ -185,24 +188,20 @@ def _ours(name: str, outfit: Outfit, command: list[str]) -> Part:
     }
 
 
-def _collaborator(run: str, chosen: Chosen, outfit: Outfit) -> Part:
-    container = _ours("collaborator", outfit, ["python", "-m", "fedplane.collaborator.main"])
-    mounts = [*container["volumeMounts"], {"name": "certificate", "mountPath": CERTIFICATE, "readOnly": True}]
-    return {**container, "env": _told(run, outfit, FEDPLANE_CLUSTER=chosen.cluster), "volumeMounts": mounts}
-
-
-def _told(run: str, outfit: Outfit, **besides: str) -> list[Part]:
-    """The variables of a process of ours that waits for an app beside it."""
+def _told(container: Part, run: str, outfit: Outfit, shown: Shown, cluster: str = "") -> Part:
+    """The container of a process that waits for an app beside it: what it is told, and by what it is known."""
     told = {
         "FEDPLANE_RUN": run,
-        **besides,
+        **({"FEDPLANE_CLUSTER": cluster} if cluster else {}),
         "FEDPLANE_NATS_URL": outfit.bus_url,
+        **shown.variables,
         "FEDPLANE_APP_SOCKET": SOCKET,
         "FEDPLANE_WORKDIR": WORKDIR,
         **outfit.telemetry,
     }
     environment: list[Part] = [{"name": name, "value": literal(value)} for name, value in told.items()]
-    return [*environment, {"name": "FEDPLANE_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+    replica = {"name": "FEDPLANE_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    return {**container, "env": [*environment, replica], "volumeMounts": [*container["volumeMounts"], *shown.mounts]}
 
 
 def _app(resource: FederatedLearning, special: ClusterTemplate, image: str, data: DataVolume | None, chosen: Chosen) -> Part:

@@ -1,5 +1,7 @@
 """What the scheduler can be told."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from fedplane.runtime.settings import HubSettings
@@ -22,13 +24,18 @@ class Settings(HubSettings):
     """The collaborator's image, as the hub and its clusters can pull it. Without it clusters are sent nothing, and decline."""
 
     outside_url: str = ""
-    """The bus as the clusters of a hub reach it, such as `nats://hub.example.org:4222`. Without it they are sent nothing, and decline."""
+    """The bus as the clusters of a hub reach it, such as `tls://hub.example.org:4222`. Without it they are sent nothing, and decline."""
+
+    outside_authority: Path | None = None
+    """The authority of the bus's certificate, in PEM, which clusters are sent, since Open Cluster Management gives them only their own.
+    None: the one by which we know the bus. It is read when the scheduler starts.
+    """
 
     cli_image: str = ""
     """The command line's image, with what it needs for buckets, for the Jobs that keep models on the hub. Without it none is made."""
 
     inside_url: str = ""
-    """The bus as any namespace of the hub reaches it, such as `nats://nats.fedplane:4222`. Without it no model is kept on the hub, and
+    """The bus as any namespace of the hub reaches it, such as `tls://nats.fedplane:4222`. Without it no model is kept on the hub, and
     no app's own server is run there.
     """
 

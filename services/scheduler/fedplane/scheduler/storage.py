@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedplane.runtime.errors import BadInput
+from fedplane.scheduler.credentials import check_address, of_keeper
 from fedplane.scheduler.pods import literal
 from fedplane.scheduler.works import LABELS, RUN_LABEL
 from fedplane.schemas.quantities import parse
@@ -52,11 +53,13 @@ class Keeper:
     """What every Job is given. `bus_url` is the bus as any namespace of the hub sees it.
 
     `group` owns the files of a volume, so that the image's user may write; 0 leaves that to the hub, as OpenShift wants it.
+    `secure` is whether the bus asks for certificates.
     """
 
     image: str
     bus_url: str
     group: int = 10001
+    secure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +102,12 @@ def job(run: str, resource: FederatedLearning, keeper: Keeper) -> Part:
     storage = _storage(resource)
     if not keeper.image or not keeper.bus_url:
         raise BadInput("the scheduler does not know what keeps models: set its FEDPLANE_CLI_IMAGE and FEDPLANE_INSIDE_URL")
+    check_address("FEDPLANE_INSIDE_URL", keeper.bus_url, secure=keeper.secure)
     kind = KINDS[storage.type]
     labels = {**LABELS, RUN_LABEL: run, "app.kubernetes.io/name": "keeper"}
     of_pod, of_container = kind.pod(storage)
+    shown = of_keeper(secure=keeper.secure)
+    told = {"FEDPLANE_NATS_URL": keeper.bus_url, **shown.variables}
     security: Part = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     pod: Part = {
         "restartPolicy": "Never",  # a pod that failed stays, with its log
@@ -121,10 +127,12 @@ def job(run: str, resource: FederatedLearning, keeper: Keeper) -> Part:
                 },
                 "resources": RESOURCES,
                 **of_container,
-                "env": [{"name": "FEDPLANE_NATS_URL", "value": literal(keeper.bus_url)}, *of_container.get("env", ())],
+                "env": [*({"name": name, "value": literal(value)} for name, value in told.items()), *of_container.get("env", ())],
+                "volumeMounts": [*of_container.get("volumeMounts", ()), *shown.mounts],
             }
         ],
         **of_pod,
+        "volumes": [*of_pod.get("volumes", ()), *shown.volumes],
     }  # fmt: skip
     return {
         "apiVersion": "batch/v1",

@@ -52,7 +52,12 @@ PROBLEMS_REMEMBERED_MAX = 1_000
 
 
 async def tend(
-    log: Log, objects: Objects, clusters: Informer, core: Intake, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    log: Log,
+    objects: Objects,
+    clusters: Informer,
+    core: Intake,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    offer_seconds: float = OFFER_SECONDS,
 ) -> None:
     """Keep log and hub in step, until cancelled. `core.hub.overview` is what others may read of the hub.
 
@@ -66,7 +71,7 @@ async def tend(
         for informer in (wishes, *beside):
             tasks.create_task(informer.run())
         tasks.create_task(tending.listen())
-        tasks.create_task(tending.advertise())
+        tasks.create_task(tending.advertise(offer_seconds))
 
 
 class _Tending:
@@ -129,7 +134,7 @@ class _Tending:
             if batch.live:
                 self._listening.set()
 
-    async def advertise(self) -> None:
+    async def advertise(self, offer_seconds: float) -> None:
         """State what clusters of the hub offer, for ever."""
         await self._listening.wait()
         while True:
@@ -137,7 +142,7 @@ class _Tending:
                 facts = list(due(self._overview.clusters, self._heard, self._clock()))
                 for begin in range(0, len(facts), STATED_AT_ONCE_MAX):
                     await asyncio.gather(*(self._state(fact) for fact in facts[begin : begin + STATED_AT_ONCE_MAX]))
-            await asyncio.sleep(OFFER_SECONDS)
+            await asyncio.sleep(offer_seconds)
 
     async def _state(self, fact: Advertised) -> None:
         try:

@@ -1,7 +1,7 @@
 """A cluster's part of a run as a ManifestWork: what Open Cluster Management's agent is to run there, and what it is to report back.
 
 One work per run and cluster, in the cluster's namespace on the hub, under the run's id, which is a legal name and label everywhere.
-It holds one Job. Namespace and ServiceAccount come with the add-on (deploy/addon).
+It holds one Job, and the authority by which its pod knows the bus. Namespace and ServiceAccount come with the add-on (deploy/addon).
 
 A work is never changed: a Job's pod cannot be, and a scheduler of the next version must not touch what the last one has under way.
 It is made when its cluster should work and deleted when it should not. When that is the case is told in `sending`.
@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from fedplane.runtime.errors import BadInput
+from fedplane.scheduler.credentials import AUTHORITY_FILE
 from fedplane.scheduler.pods import Outfit, pod
 from fedplane.schemas.models import Chosen
 from fedplane.schemas.resources import FederatedLearning
@@ -67,13 +68,14 @@ def work(run: str, resource: FederatedLearning, chosen: Chosen, outfit: Outfit) 
             "template": {"metadata": {"labels": labels}, "spec": pod(run, resource, chosen, outfit)},
         },
     }
-    if (size := len(json.dumps(job))) > WORK_BYTES_MAX:
+    manifests = [job, *_authority(run, labels, outfit)]  # the Job first, since `standing` reads what is reported of the first
+    if (size := len(json.dumps(manifests))) > WORK_BYTES_MAX:
         raise BadInput(f"the pod takes {size} bytes to describe, and a work has {WORK_BYTES_MAX}; shorten spec.client.template.env")
     identity = f"{resource.metadata.namespace}/{resource.metadata.name}"
     return {
         "metadata": {"name": run, "namespace": chosen.cluster, "labels": labels, "annotations": {RESOURCE_ANNOTATION: identity}},
         "spec": {
-            "workload": {"manifests": [job]},
+            "workload": {"manifests": manifests},
             "deleteOption": {"propagationPolicy": "Foreground"},  # the work is gone when its processes are
             "manifestConfigs": [
                 {
@@ -88,6 +90,14 @@ def work(run: str, resource: FederatedLearning, chosen: Chosen, outfit: Outfit) 
             ],
         },
     }
+
+
+def _authority(run: str, labels: dict[str, str], outfit: Outfit) -> list[dict[str, Any]]:
+    """Each run has its own, so that it goes with the run; it is the same for all, and may be another one for the next run."""
+    if not outfit.secure:
+        return []
+    metadata = {"name": run, "namespace": NAMESPACE, "labels": labels}
+    return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {AUTHORITY_FILE: outfit.authority}}]
 
 
 def _seconds_at_most(resource: FederatedLearning) -> int:
