@@ -22,7 +22,8 @@ OPENING = """\
 
 A round asks one question of some clusters: initialize a model, train it, or evaluate it.
 It begins with the fact `opened` and is then moved by facts alone, each of them a line in the log.
-The picture shows every transition there is; a fact without an arrow out of the present phase comes too late and changes nothing.
+The picture shows every transition there is. A fact that changes what a round knows, and not its phase, stands in the phase's box.
+One that is neither on an arrow out of the present phase nor in its box comes too late and changes nothing.
 That is how an answer after `closed` does not count, and how it does no harm if two replicas say the same.
 
 """
@@ -63,7 +64,10 @@ def _arrows(transitions: Mapping[Phase, Mapping[type[Fact], Phase]]) -> Iterator
     for phase, leading in transitions.items():
         for following in dict.fromkeys(leading.values()):
             facts = [fact.__name__ for fact, reached in leading.items() if reached is following]
-            yield f"    {phase} --> {following}: {', '.join(facts)}"
+            if following is phase:  # as UML has it; an arrow back to the same box would have its words drawn over others
+                yield from (f"    {phase}: {line}" for line in (phase, *facts))
+            else:
+                yield f"    {phase} --> {following}: {', '.join(facts)}"
 
 
 def main() -> None:

@@ -5,25 +5,34 @@ So whatever a page links to comes into the site: a page as a page, any other fil
 What lies in `docs/` is at the top of the site, what lies elsewhere at its place in the tree, and links are rewritten for that.
 In this way the site is whole without knowing where the repository is published.
 
-Pictures in Mermaid are drawn by GitHub. Here they would be drawn by a script of three megabytes from elsewhere, so a page shows their text.
+Pictures in Mermaid are drawn by GitHub. Here Mermaid itself draws them, in the browser, and it is a part of the site.
+A package from PyPI has its file, byte for byte as Mermaid's authors have released it. A digest says so, whoever packs it.
+It is three and a half megabytes, so only pages with a picture load it. The theme would load one from elsewhere, but for one that is there.
 
 MkDocs calls the functions with the names that it prescribes. Links that lead nowhere are left as they are, for MkDocs to complain about.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
-__all__ = ["on_config", "on_files", "on_page_markdown", "rewritten", "site_uri"]
+__all__ = ["mermaid", "on_config", "on_files", "on_page_markdown", "rewritten", "site_uri"]
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+
+MERMAID = "mermaid.min.js"
+MERMAID_DIGEST = "74d7c46dabca328c2294733910a8aa1ed0c37451776e8d5295da38a2b758fb9b"
+"""SHA-256 of `dist/mermaid.min.js` in Mermaid's own package on npm, version 11.16.0. A newer one draws pictures anew: look at them."""
 
 FENCED = re.compile(r"(^```.*?^```)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
@@ -36,6 +45,7 @@ def on_config(config: MkDocsConfig) -> None:
 
 def on_files(files: Files, *, config: MkDocsConfig) -> None:
     """Add what pages and navigation lead to and what is not in `docs/`, and what that leads to."""
+    files.append(File.generated(config, MERMAID, abs_src_path=str(mermaid(MERMAID_DIGEST))))
     there = {file.src_uri for file in files}
     waiting = [_source(uri) for uri in [*there, *_named(config.nav)] if uri.endswith(".md")]
     while waiting:
@@ -60,11 +70,22 @@ def rewritten(markdown: str, uri: str) -> str:
         place = _place(folder, found[2])
         return f"{found[1]}{os.path.relpath(site_uri(place), Path(uri).parent)}{found[3]}" if place else found[0]
 
-    return "".join(_fenced(part) if part.startswith("```") else LINK.sub(link, part) for part in FENCED.split(markdown))
+    parts = FENCED.split(markdown)
+    linked = "".join(part if part.startswith("```") else LINK.sub(link, part) for part in parts)
+    drawn = any(part.startswith("```mermaid\n") for part in parts)
+    return f'{linked}\n<script src="{os.path.relpath(MERMAID, Path(uri).parent)}"></script>\n' if drawn else linked
 
 
-def _fenced(block: str) -> str:
-    return block.replace("```mermaid", "The picture, in Mermaid's words:\n\n```text", 1)
+def mermaid(digest: str) -> Path:
+    """Where Mermaid is installed. It must be the very file."""
+    package = find_spec("mermaidx")
+    if package is None or package.origin is None:
+        raise PluginError("there is no mermaidx, which brings Mermaid; pip install 'fedplane[docs]'")
+    file = Path(package.origin).with_name("assets") / "mermaid.js"
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if found != digest:
+        raise PluginError(f"{file} is not Mermaid as its authors have released it: its SHA-256 is {found}, not {digest}")
+    return file
 
 
 def site_uri(place: Path) -> str:

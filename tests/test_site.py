@@ -10,6 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from browser_story import browser
+from mkdocs.exceptions import PluginError
 from sources import ROOT, tree
 
 CONFIGURATION = ROOT / "mkdocs.yml"
@@ -17,7 +19,12 @@ PAGES = [source for source in tree() if source.path.endswith(".md")]
 LOADED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)=\"([^\"]+)\"")
 ELSEWHERE = re.compile(r"\]\(([a-z]+:[^)\s]+)\)")
 
-rewritten: Callable[[str, str], str] = runpy.run_path(str(ROOT / "docs/site_hooks.py"))["rewritten"]
+PICTURED = {"rounds": ("collecting", "Invited", "aggregated", "RoundFailed"), "architecture": ("a person", "aggregator", "command line")}
+"""Pages with a picture, and words that can be read in it."""
+
+HOOKS = runpy.run_path(str(ROOT / "docs/site_hooks.py"))
+rewritten: Callable[[str, str], str] = HOOKS["rewritten"]
+mermaid: Callable[[str], Path] = HOOKS["mermaid"]
 
 
 def built(configuration: Path, site: Path) -> subprocess.CompletedProcess[str]:
@@ -78,8 +85,28 @@ def test_a_link_out_of_the_docs_leads_to_the_same_thing_in_the_site() -> None:
     )
 
 
-def test_a_picture_that_a_site_cannot_draw_is_shown_as_its_text() -> None:
-    assert rewritten("```mermaid\na --> b\n```\n", "rounds.md") == "The picture, in Mermaid's words:\n\n```text\na --> b\n```\n"
+def test_a_page_with_a_picture_brings_what_draws_it() -> None:
+    picture = "```mermaid\na --> b\n```\n"
+
+    assert rewritten(picture, "how-to/subscribe.md") == picture + '\n<script src="../mermaid.min.js"></script>\n'
+    assert rewritten("```text\n" + picture, "rounds.md") == "```text\n" + picture
+
+
+def test_pictures_are_drawn_in_a_browser_and_need_nobody_else(site: Path, tmp_path: Path) -> None:
+    with browser(tmp_path / "profile") as tab:
+        for page, words in PICTURED.items():
+            tab.open((site / page).with_suffix(".html").as_uri())
+            tab.until("document.querySelector('div.mermaid')?.clientHeight > 100")
+            drawn = tab.inmost_text("div.mermaid")
+            assert [word for word in words if word not in drawn] == []
+            assert [address for address in tab.asked if not address.startswith(("file:", "data:"))] == []
+
+
+def test_a_file_that_is_not_mermaids_own_does_not_come_into_the_site() -> None:
+    with pytest.raises(
+        PluginError, match=r"mermaid\.js is not Mermaid as its authors have released it: its SHA-256 is [0-9a-f]{64}, not 0"
+    ):
+        mermaid("0" * 64)
 
 
 def test_addresses_of_other_sites_are_well_formed() -> None:

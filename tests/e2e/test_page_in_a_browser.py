@@ -162,15 +162,15 @@ def _look_around(tab: Browser, run: str, pictures: Path) -> None:
     assert tab.run("document.querySelector('details table tbody').rows.length") == 3
     assert tab.run("document.querySelector('.placement tbody').innerText").count("takes part") == 3
     assert tab.run("document.querySelector('.links').innerHTML").count("http://127.0.0.1:16686/trace/") == 1
-    assert (unnamed(tab), tab.run(UNREADABLE)) == ([], [])
+    assert (unnamed(tab), tab.run(UNREADABLE), tab.barriers()) == ([], [], [])
     go(tab, "#/fleet", ".fleet tbody tr")
     tab.until("document.querySelector('.fleet tbody').innerText.includes('takes part')")
     assert "/data/alpha" in tab.text()
-    assert (unnamed(tab), tab.run(UNREADABLE)) == ([], [])
+    assert (unnamed(tab), tab.run(UNREADABLE), tab.barriers()) == ([], [], [])
     tab.picture(pictures / "fleet.png")
     go(tab, f"#/events?run={run}", ".events tbody tr")
     assert tab.run("document.querySelector('.events tbody tr').innerText").split("\t")[1].endswith("completed")
-    assert (unnamed(tab), tab.run(UNREADABLE)) == ([], [])
+    assert (unnamed(tab), tab.run(UNREADABLE), tab.barriers()) == ([], [], [])
 
 
 def many(number: int = MANY) -> list[facts.Fact]:
@@ -223,6 +223,13 @@ def test_a_thousand_clusters_are_drawn_at_once_and_what_they_say_stays_text(tab:
         assert (tab.faults, "taken" in tab.run("document.title")) == ([], False)
 
 
+def test_a_barrier_is_found(tab: Browser) -> None:
+    tab.open("data:text/html,<html lang=en><title>x</title><main><h1>x</h1><img src=x><p style='color:%23aaa'>hard to read</p></main>")
+    tab.until("document.querySelector('p')")
+
+    assert [found.partition(":")[0] for found in tab.barriers()] == ["color-contrast", "image-alt"]
+
+
 def test_it_is_read_in_the_dark_on_a_narrow_screen_and_as_a_person_chooses(tab: Browser, tmp_path: Path) -> None:
     with page_of(*Story(begin=datetime.now(UTC) - timedelta(seconds=30)).whole()) as address:
         tab.prefer(prefers_color_scheme="dark")
@@ -230,11 +237,11 @@ def test_it_is_read_in_the_dark_on_a_narrow_screen_and_as_a_person_chooses(tab: 
         tab.open(address)
         tab.until("document.querySelector('tbody a')")
         dark = tab.run("getComputedStyle(document.body).backgroundColor")
-        assert tab.run(UNREADABLE) == []
+        assert (tab.run(UNREADABLE), tab.barriers()) == ([], [])
         assert tab.run("document.documentElement.scrollWidth <= innerWidth"), "nothing has to be scrolled sideways"
         assert {"table", "row", "rowheader", "cell"} <= {role for role, _ in tab.heard()}, "cards are a table still"
         go(tab, "#/run/" + tab.run("document.querySelector('tbody a').textContent"), ".timeline tbody tr")
-        assert tab.run(UNREADABLE) == []
+        assert (tab.run(UNREADABLE), tab.barriers()) == ([], [])
         assert tab.run("document.documentElement.scrollWidth <= innerWidth")
         tab.picture(tmp_path / "narrow.png")
         choose(tab, "#scheme", "light")

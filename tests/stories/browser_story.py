@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ FLAGS = (
 )  # fmt: skip
 PATIENCE_SECONDS = 20.0
 KEYS = {"Tab": ("Tab", 9, ""), "Enter": ("Enter", 13, "\r"), "ArrowLeft": ("ArrowLeft", 37, ""), "Space": ("Space", 32, " ")}
+
+BARRIERS = """
+axe.run({ resultTypes: ["violations"] }).then(({ violations }) =>
+  violations.flatMap(({ id, help, nodes }) => nodes.map(({ target }) => `${id}: ${help}: ${target}`)))
+"""
 
 
 class Browser:
@@ -51,7 +57,7 @@ class Browser:
     def _note(self, said: dict[str, Any]) -> None:
         match said.get("method"):
             case "Runtime.exceptionThrown":
-                self.faults.append(said["params"]["exceptionDetails"]["exception"].get("description", str(said)))
+                self.faults.append(said["params"]["exceptionDetails"].get("exception", {}).get("description", str(said)))
             case "Log.entryAdded" if said["params"]["entry"]["level"] == "error":
                 self.faults.append(f"{said['params']['entry']['text']} {said['params']['entry'].get('url', '')}")
             case "Network.requestWillBeSent":
@@ -86,6 +92,17 @@ class Browser:
         """What can be read on the page."""
         return str(self.run("document.body?.innerText ?? ''"))
 
+    def inmost_text(self, selector: str) -> list[str]:
+        """The texts in an element, those included that it keeps from other programs on the page."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        element = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        waiting, texts = [self.call("DOM.describeNode", nodeId=element, depth=-1, pierce=True)["node"]], []
+        while waiting:
+            node = waiting.pop()
+            waiting += [*node.get("children", ()), *node.get("shadowRoots", ())]
+            texts += [node["nodeValue"].strip()] if node["nodeName"] == "#text" else []
+        return texts
+
     def press(self, key: str, *, times: int = 1) -> None:
         name, code, text = KEYS[key]
         for _ in range(times):
@@ -105,6 +122,12 @@ class Browser:
         """What a screen reader is told: the role and the name of everything that is not ignored."""
         nodes = self.call("Accessibility.getFullAXTree")["nodes"]
         return [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
+
+    def barriers(self) -> list[str]:
+        """What axe finds that keeps people from using the page: by its rules for WCAG, and by its advice."""
+        self.call("Runtime.evaluate", expression=(files("axe_core_python") / "axe.min.js").read_text())
+        found: list[str] = self.run(BARRIERS)
+        return found
 
     def picture(self, path: Path) -> None:
         """The visible part of the page."""
