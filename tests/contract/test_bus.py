@@ -10,6 +10,7 @@ import pytest
 from fedplane.runtime.errors import BusFull, Corrupt
 from fedplane.runtime.memory import MemoryBus
 from fedplane.runtime.ports import Backlog, Batch, Bus, Fence, Viewed
+from fedplane.schemas.envelope import Unreadable
 from fedplane.schemas.facts import (
     Advertised,
     Cancelled,
@@ -18,6 +19,8 @@ from fedplane.schemas.facts import (
     Declined,
     Expired,
     Fact,
+    Granted,
+    Revoked,
     Started,
     all_facts_of,
     run_level_facts_of,
@@ -163,6 +166,21 @@ async def test_of_what_a_cluster_advertises_the_last_counts(bus: Bus) -> None:
     assert read == [other, new]
 
 
+async def test_of_what_is_said_of_a_clients_access_the_later_counts_and_clusters_are_read_without_it(bus: Bus) -> None:
+    granted, again = (Granted(role="cli", name="anna", at=NOW + timedelta(seconds=s)) for s in (0, 2))
+    revoked = Revoked(role="cli", name="anna", at=NOW + timedelta(seconds=1))
+    advertised = Advertised(cluster="a", at=NOW, lease_seconds=9)
+    for fact in (granted, advertised, revoked, again):
+        assert (await bus.log.state(fact)).mine
+
+    access = await asyncio.wait_for(facts_until_live(bus.log.tail([Granted.pattern(), Revoked.pattern()])), 5)
+    fleet = await asyncio.wait_for(facts_until_live(bus.log.tail([Advertised.pattern()])), 5)
+    held = await bus.log.read(revoked.subject)
+
+    assert (access, fleet) == ([revoked, again], [advertised])
+    assert held is not None and held.fact == revoked
+
+
 async def test_a_timer_states_its_fact_when_its_time_has_come(bus: Bus) -> None:
     expired = Expired(run="r-1", round=1, at=NOW)
     keeping = asyncio.create_task(bus.timers.keep())
@@ -288,6 +306,15 @@ async def test_missing_and_changed_bytes_are_noticed(bus: Bus) -> None:
     await bus.bulk.purge("bulk.fed.v1.r-1.1.model.>")
     with pytest.raises(Corrupt, match="missing"):
         [chunk async for chunk in bus.bulk.read(piece)]
+
+
+async def test_an_advertisement_that_says_too_much_is_refused_and_the_last_one_stays(bus: Bus) -> None:
+    small, large = (Advertised(cluster="a", at=NOW, lease_seconds=15, labels={"note": "x" * each}) for each in (10, Advertised.bytes_max))
+    stated = await bus.log.state(small)
+
+    with pytest.raises(Unreadable, match=r"fleet\.a\.advertised has 250\d+ bytes, and such a fact may have 250000"):
+        await bus.log.state(large)
+    assert await bus.log.read(small.subject) == stated.record
 
 
 async def test_a_view_never_goes_back(bus: Bus) -> None:

@@ -40,7 +40,7 @@ from fedplane.runtime.nats import Limits, open_bus  # noqa: E402
 from fedplane.runtime.ports import Bus, Recorded  # noqa: E402
 from fedplane.runtime.service import configure_logs  # noqa: E402
 from fedplane.schemas.envelope import read, write  # noqa: E402
-from fedplane.schemas.facts import FACTS, Advertised, Archived, EditRefused, Exposed, Fact, Waiting, all_facts_of  # noqa: E402
+from fedplane.schemas.facts import FACTS, Advertised, Archived, EditRefused, Exposed, Fact, Granted, Revoked, Waiting, all_facts_of  # noqa: E402
 
 __all__ = ["main"]
 
@@ -74,11 +74,13 @@ async def submit(it: Machine, uid: str) -> str:
 
 async def of_processes(directory: Path) -> list[Recorded]:
     os.environ |= {
+        "FEDPLANE_INSECURE": "true",
         "FEDPLANE_PYTHON": str(app_python()), "FEDPLANE_SHARD_BYTES": "800000", "FEDPLANE_CHUNK_BYTES": "400000",
         "FEDPLANE_RETENTION_SECONDS": str(RETENTION_SECONDS),
     }  # fmt: skip
     async with machine(directory, CLUSTERS) as it:
         told = [record async for record in now(it.bus, Advertised.pattern())]
+        told += await of_access(it)
         for uid in RUNS:
             run = await submit(it, uid)
             if RUNS[uid]["name"] == "crowded":
@@ -94,6 +96,30 @@ async def of_processes(directory: Path) -> list[Recorded]:
         told += [record async for record in now(it.bus, all_facts_of())]
         told.append(await it.until(first, lambda record: isinstance(record.fact, Archived)))
     return told
+
+
+async def of_access(it: Machine) -> list[Recorded]:
+    """A subscriber is let in, and a cluster that nobody has is thrown out, by the command; this bus heeds neither."""
+    keys = str(it.directory / "keys")
+    for words in (
+        ("init", keys),
+        (
+            "grant",
+            "dashboard",
+            "--subscribe",
+            "fed.v1.run.*.completed",
+            "--namespace",
+            "team-a",
+            "--authority",
+            keys,
+            "--url",
+            it.up.nats_url,
+        ),
+        ("revoke", "collaborator", "dublin", "--message", "its disk was stolen", "--url", it.up.nats_url),
+    ):
+        command = [sys.executable, "-m", "fedplane.cli.main", "access", *words]
+        await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, cwd=it.directory)
+    return [*[record async for record in now(it.bus, Granted.pattern())], *[record async for record in now(it.bus, Revoked.pattern())]]
 
 
 async def of_a_hub(directory: Path) -> list[Recorded]:

@@ -24,11 +24,19 @@ This document is written from the point of view of a subscriber, who receives.
 
 A message is a CloudEvents 1.0 event in the binary mode of the NATS binding: attributes are headers, the body is JSON.
 An address with a parameter is subscribed to with `*` in its place, and everything with `{EVERYTHING}`.
-The same messages are kept in JetStream under `log.` and the address, facts of runs in the stream LOG and those of the fleet in FLEET.
+The same messages are kept in JetStream under `log.` and the address: facts of runs in LOG, of the fleet in FLEET, of access in ACCESS.
+A channel that says that it is not announced is read there and nowhere else.
 Whoever must not miss any makes a durable consumer there, and knows a repetition by its `ce-id`.
 Ignore fields, headers and types that you do not know."""
 
-_TAGS = {"run": "About a run as a whole.", "round": "About one round of a run.", "fleet": "About a cluster."}
+_TAGS = {
+    "run": "About a run as a whole.",
+    "round": "About one round of a run.",
+    "fleet": "About a cluster.",
+    "access": "About who may use the bus.",
+}
+
+_UNANNOUNCED = "Not announced: a subscription hears nothing of it. It is read from the stream ACCESS, under `log.` and the address."
 
 _REQUIRED = ("ce-specversion", "ce-id", "ce-source", "ce-type", "ce-subject", "ce-time", "ce-datacontenttype")
 
@@ -77,6 +85,7 @@ def _channel(fact: type[Fact]) -> dict[str, Any]:
     parameters = re.findall(r"{(\w+)}", fact.template)
     return {
         "address": fact.template,
+        **({} if fact.is_announced else {"description": _UNANNOUNCED}),
         "messages": {_key(fact): {"$ref": f"#/components/messages/{_key(fact)}"}},
         "parameters": {name: {"$ref": f"#/components/parameters/{name}"} for name in parameters},
         "tags": [{"name": _tag(fact)}],

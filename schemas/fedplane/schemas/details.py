@@ -66,5 +66,7 @@ DETAILS: dict[type[facts.Fact], Callable[[Any], str]] = {
     facts.Cancelled: lambda fact: fact.message,
     facts.Kept: lambda fact: fact.location,
     facts.Archived: lambda fact: f"{fact.facts} facts in {fact.piece.bytes} bytes",
+    facts.Granted: lambda fact: ", ".join(fact.patterns),
+    facts.Revoked: lambda fact: fact.message,
 }
 """What is worth a line in each fact, beside its subject."""

@@ -24,8 +24,8 @@ from fedplane.schemas.resources import IGNORE_UNKNOWN, explain_invalid
 
 __all__ = ["FACT_BYTES_MAX", "TRACEPARENT", "Unreadable", "Wire", "read", "read_structured", "write", "write_structured"]
 
-FACT_BYTES_MAX = 900_000
-"""A NATS server takes 1 MiB by default, headers included; a fact that comes near it is carrying what belongs on the bulk stream."""
+FACT_BYTES_MAX = Fact.bytes_max
+"""What any fact may have, and what is read; some facts may have less (`Fact.bytes_max`)."""
 
 ID_CHARACTERS = 32
 """128 bits of the content's SHA-256: as many as a UUID has."""
@@ -87,8 +87,8 @@ def write(fact: Fact, source: str, traceparent: str | None = None) -> Wire:
         body = fact.model_dump_json(by_alias=True, exclude_none=True).encode()
     except (PydanticSerializationError, UnicodeEncodeError) as error:
         raise Unreadable(f"{fact.subject} cannot be written: {error}") from error
-    if len(body) > FACT_BYTES_MAX:
-        raise Unreadable(f"{fact.subject} has {len(body)} bytes, and a fact may have {FACT_BYTES_MAX}")
+    if len(body) > fact.bytes_max:
+        raise Unreadable(f"{fact.subject} has {len(body)} bytes, and such a fact may have {fact.bytes_max}")
     headers = {_PREFIX + name: _escape(value if isinstance(value, str) else value.isoformat()) for name, value in attributes.items()}
     headers["Nats-Msg-Id"] = headers[_PREFIX + "id"]
     if traceparent:

@@ -122,5 +122,10 @@ EXAMPLES: tuple[Fact, ...] = (
         at=_at(-5), cluster="hospital-a", lease_seconds=15, claims={"mnist.client-data": "/data/mnist/0"},
         allocatable={"cpu": "8", "memory": "32Gi"}, labels={"region": "north"}, frameworks=("flower",),
     ),
+    facts.Granted(
+        at=_at(-60), role="subscriber", name="dashboard", expires_at=_at(30 * 24 * 3600), fingerprint="5e" * 32, namespace="team-a",
+        patterns=(facts.Completed.pattern(), facts.Failed.pattern()),
+    ),
+    facts.Revoked(at=_at(90), role="collaborator", name="hospital-b", message="its machine was stolen"),
 )  # fmt: skip
 """One fact of each kind, in the order of `FACTS`."""

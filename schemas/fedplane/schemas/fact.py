@@ -22,6 +22,14 @@ class Fact(BaseModel):
     type: ClassVar[str]
     template: ClassVar[str]
     said_by: ClassVar[str]
+    replaces: ClassVar[bool] = False
+    """Whether another statement under the same subject takes its place; else the first one counts."""
+    is_announced: ClassVar[bool] = True
+    """Whether subscribers hear it; else it is on the log and nowhere else."""
+    bytes_max: ClassVar[int] = 900_000
+    """What its body may have. A NATS server takes messages of 1 MiB by default, headers included; a fact that comes near it is carrying
+    what belongs on the bulk stream.
+    """
 
     at: Instant
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-__all__ = ["NAME_CHARACTERS_MAX", "NAME_PATTERN", "Name", "is_name", "run_id"]
+__all__ = ["NAME_CHARACTERS_MAX", "NAME_PATTERN", "Name", "is_name", "round_number", "run_id"]
 
 NAME_CHARACTERS_MAX = 63
 """RFC 1123, section 2.1: a host's label has at most 63 characters."""
@@ -28,6 +28,15 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_CH
 def is_name(text: str) -> bool:
     """Whether the text follows the grammar of names."""
     return len(text) <= NAME_CHARACTERS_MAX and re.fullmatch(NAME_PATTERN[1:-1], text) is not None
+
+
+ROUND_DIGITS_MAX = 9
+"""A billion rounds of a millisecond are twelve days."""
+
+
+def round_number(token: str) -> int:
+    """The number of a round that a token of a subject is; -1 if it is none."""
+    return int(token) if token.isascii() and token.isdigit() and len(token) <= ROUND_DIGITS_MAX else -1
 
 
 def run_id(resource: str, uid: str) -> str:

@@ -14,7 +14,7 @@ from pydantic.json_schema import JsonSchemaValue
 
 from fedplane.schemas.envelope import write
 from fedplane.schemas.examples import EXAMPLES
-from fedplane.schemas.facts import EVERYTHING, FACTS, Advertised, Closed, Completed, Contributed, Fact, Opened, all_facts_of
+from fedplane.schemas.facts import EVERYTHING, FACTS, Advertised, Closed, Completed, Contributed, Fact, Granted, Opened, all_facts_of
 from fedplane.schemas.headers import HEADERS
 from fedplane.schemas.json_schemas import VALUES, value_schema
 
@@ -53,7 +53,7 @@ With any NATS client that is a durable consumer on the stream, where the same su
     nats consumer add LOG my-tracker --filter 'log.{Completed.pattern()}' --deliver all --ack explicit --pull --defaults
     nats consumer next LOG my-tracker --ack
 
-Facts of runs are in the stream `LOG`, facts of the fleet in the stream `FLEET`.
+Facts of runs are in the stream `LOG`, facts of the fleet in `FLEET`, and facts of access in `ACCESS`.
 Both replay from the first fact that they still have, from a sequence number, or from a time.
 More of it, with programs: [subscribe](how-to/subscribe.md).
 
@@ -73,7 +73,8 @@ This page, the schemas and the AsyncAPI document are generated from the classes 
 - **One order.** A stream's sequence numbers order all facts of all runs.
   An answer that would come after its round's `{Closed.template.rpartition(".")[2]}` is refused.
 - **At least once.** A durable consumer may deliver a fact again until it is acknowledged; a plain subscription hears it once, or never.
-- **Of the fleet, the last statement counts.** Each of these facts replaces the one before it under its subject.
+- **Of the fleet and of access, the last statement counts.** Each of these facts replaces the one before it under its subject.
+- **Who may use the bus is not announced.** A subscription hears no fact of access. Whoever may read the log finds them there.
 
 ### The same event has the same id
 
@@ -124,7 +125,13 @@ def _headers() -> Iterator[str]:
 def _contents() -> Iterator[str]:
     yield "| | fact | subject | said by |"
     yield "|---|---|---|---|"
-    beginnings: dict[type[Fact], str] = {FACTS[0]: "a run begins", Opened: "a round", Completed: "a run ends", Advertised: "the fleet"}
+    beginnings: dict[type[Fact], str] = {
+        FACTS[0]: "a run begins",
+        Opened: "a round",
+        Completed: "a run ends",
+        Advertised: "the fleet",
+        Granted: "access",
+    }
     for fact in FACTS:
         yield f"| {beginnings.get(fact, '')} | [{fact.__name__}](#{fact.__name__.lower()}) | `{fact.template}` | {fact.said_by} |"
 
@@ -132,7 +139,8 @@ def _contents() -> Iterator[str]:
 def _fact(fact: type[Fact]) -> Iterator[str]:
     yield from (f"### {fact.__name__}", "", *_prose(fact), "")
     yield from (f"- subject `{fact.template}`", f"- type `{fact.type}` ([JSON Schema](../schemas/json/{fact.type}.json))")
-    yield from (f"- said by {fact.said_by}", "", *_fields(fact))
+    heard = () if fact.is_announced else (f"- not announced; it is read from the stream `ACCESS`, under `log.{fact.template}`",)
+    yield from (f"- said by {fact.said_by}", *heard, "", *_fields(fact))
 
 
 def _example(made_up: Fact, recorded: Mapping[str, Any] | None) -> Iterator[str]:

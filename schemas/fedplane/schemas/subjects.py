@@ -5,16 +5,30 @@ A cluster may write only under its own name, and read only the models of the run
 Nothing else in the project puts such a subject together or takes one apart.
 """
 
+from fedplane.schemas.names import round_number
+from fedplane.schemas.roles import Role
+
 __all__ = [
     "WORK_TEMPLATE", "archive_piece", "asked_piece", "bulk_of_round", "bulk_of_run", "chunks_of", "dead_letter", "dead_letters",
-    "given_models", "given_piece", "layouts_of_models", "model_piece", "parse_work_on", "reader_of", "reply_piece", "update_piece",
-    "work_on",
+    "given_models", "given_piece", "layouts_of_models", "listen", "model_piece", "parse_listen", "parse_update", "parse_work_on",
+    "reader_of", "reply_piece", "update_piece", "updates_of", "work_on",
 ]  # fmt: skip
 
 
 def update_piece(run: str, round_: int | str, cluster: str, attempt: str, shard: int | str) -> str:
     """Where a cluster stores one shard of its update; `shard` may be "layout"."""
     return f"bulk.fed.v1.{run}.{round_}.update.{cluster}.{attempt}.{shard}"
+
+
+def updates_of(run: str, cluster: str) -> str:
+    """All chunks that a cluster stores in a run, or in any ("*")."""
+    return f"bulk.fed.v1.{run}.*.update.{cluster}.>"
+
+
+def parse_update(subject: str) -> tuple[str, int, str]:
+    """The run, the round and the cluster of a chunk of an update. A cluster may write any word for the round; -1 is for what is none."""
+    _, _, _, run, round_, _, cluster, *_ = subject.split(".")
+    return run, round_number(round_), cluster
 
 
 def model_piece(run: str, round_: int, attempt: str, shard: int | str) -> str:
@@ -80,6 +94,21 @@ def dead_letters(reader: str = "*") -> str:
 def reader_of(name: str) -> str:
     """Where the one process answers that reads the durable subscription of that name. Nothing is stored under it."""
     return f"reading.fed.v1.{name}"
+
+
+def listen(role: Role, name: str, run: str = "") -> str:
+    """Where a client asks for a reader of what it may hear, of all runs or of one, since it may make none itself.
+
+    "*" instead of a name or a run stands for any. Nothing is stored under it.
+    """
+    whole = f"listen.fed.v1.{role}.{name}"
+    return f"{whole}.{run}" if run else whole
+
+
+def parse_listen(subject: str) -> tuple[Role, str, str]:
+    """Who asks, and of which run; "" if of all. Raises ValueError for a role that there is none of."""
+    _, _, _, role, name, *run = subject.split(".")
+    return Role(role), name, "".join(run)
 
 
 def bulk_of_round(run: str, round_: int | str, kind: str = "*") -> str:

@@ -166,7 +166,7 @@ def test_no_changed_field_is_worse_than_unreadable(example: Fact, data: st.DataO
 
 def test_a_fact_that_is_too_large_is_neither_written_nor_read() -> None:
     large = cancelled("x" * FACT_BYTES_MAX)
-    with pytest.raises(Unreadable, match=f"a fact may have {FACT_BYTES_MAX}"):
+    with pytest.raises(Unreadable, match=f"such a fact may have {FACT_BYTES_MAX}"):
         write(large, "/test")
     with pytest.raises(Unreadable, match=f"a fact may have {FACT_BYTES_MAX}"):
         read(large.subject, {"ce-type": Cancelled.type}, large.model_dump_json().encode())

@@ -17,7 +17,7 @@ every_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example:
 
 
 def test_the_table_has_every_fact_once() -> None:
-    bases = {Fact, facts.RunFact, RoundFact}
+    bases = {Fact, facts.RunFact, RoundFact, facts.AccessFact}
     defined = {found for _, found in inspect.getmembers(facts, inspect.isclass) if issubclass(found, Fact)} - bases
 
     assert sorted(fact.__name__ for fact in FACTS) == sorted(fact.__name__ for fact in defined)
@@ -33,8 +33,10 @@ def test_no_two_facts_share_a_type_or_a_subject() -> None:
 @every_fact
 def test_a_fact_says_what_it_is_and_who_says_it(fact: type[Fact]) -> None:
     assert fact.__dict__["__doc__"].rstrip().endswith(".")
-    assert re.fullmatch(r"io\.fedplane\.(run|round|fleet)\.[a-z]+\.v\d+", fact.type)
-    assert set(fact.__dict__["said_by"].split(", ")) <= {"cli", "scheduler", "aggregator", "status", "collaborator", "driver", "timer"}
+    assert re.fullmatch(r"io\.fedplane\.(run|round|fleet|access)\.[a-z]+\.v\d+", fact.type)
+    assert set(fact.__dict__["said_by"].split(", ")) <= {
+        "cli", "scheduler", "aggregator", "status", "authorizer", "collaborator", "driver", "timer",
+    }  # fmt: skip
 
 
 @every_fact

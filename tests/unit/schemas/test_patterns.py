@@ -3,7 +3,7 @@
 import pytest
 
 from fedplane.schemas.facts import ALL_ROUNDS_DONE, EVERYTHING, FACTS, Advertised, Aggregated, Closed, Failed, RoundFailed, RunFact
-from fedplane.schemas.patterns import facts_named, facts_under
+from fedplane.schemas.patterns import facts_named, facts_under, matches
 
 
 @pytest.mark.parametrize("word", ["aggregated", "round.aggregated", "io.fedplane.round.aggregated.v1"])
@@ -41,3 +41,18 @@ def test_a_pattern_is_of_the_facts_whose_subjects_it_may_match(pattern: str, fac
 
 def test_every_fact_is_under_its_own_pattern() -> None:
     assert [fact for fact in FACTS if fact not in facts_under(fact.pattern()) or fact not in facts_named(fact.type)] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "does"),
+    [
+        ("fed.v1.run.r-1.>", "fed.v1.run.r-1.started", True),
+        ("fed.v1.run.r-1.>", "fed.v1.run.r-1", False),
+        ("fed.v1.run.*.started", "fed.v1.run.r-1.started", True),
+        ("fed.v1.run.*", "fed.v1.run.r-1.started", False),
+        ("fed.v1.run.r-1.started", "fed.v1.run.r-2.started", False),
+        (">", "fed", True),
+    ],
+)
+def test_a_subject_matches_token_by_token(pattern: str, subject: str, does: bool) -> None:
+    assert matches(pattern, subject) is does
