@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 from datetime import UTC, datetime, timedelta
 
+import nats
 import pytest
 from conftest import NatsServer
 
 from fedplane.runtime.errors import BusFull, Unreachable
 from fedplane.runtime.nats import Limits, Patience, open_bus
+from fedplane.schemas import envelope
 from fedplane.schemas.facts import Declined, Expired
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -132,7 +134,7 @@ async def test_a_server_without_room_for_the_streams_says_so(tmp_path) -> None:
 async def test_services_that_start_together_find_the_streams_made_though_the_server_has_no_room_for_them_twice(tmp_path) -> None:
     server = NatsServer(tmp_path / "fitting", options=", max_file_store: 320MB")
     server.start()
-    limits = Limits(log_bytes=10_000_000, bulk_bytes=100_000_000)  # the others take 208 MB
+    limits = Limits(log_bytes=10_000_000, bulk_bytes=100_000_000)  # the others take 224 MB
     try:
         async with contextlib.AsyncExitStack() as together:
             opening = (together.enter_async_context(open_bus(server.url, name="test", source="/test", limits=limits)) for _ in range(6))
@@ -142,6 +144,22 @@ async def test_services_that_start_together_find_the_streams_made_though_the_ser
         server.stop()
 
     assert outcome.mine
+
+
+async def test_a_fact_is_stored_though_somebody_has_used_its_id_for_something_else(nats_server: NatsServer) -> None:
+    """The server takes the second message with an id for a repetition of the first, whatever it is about, and says that it has it."""
+    fact = declined(1)
+    async with open_bus(nats_server.url, name="test", source="/test", limits=Limits()) as bus:
+        connection = await nats.connect(nats_server.url)
+        stolen = {"Nats-Msg-Id": envelope.write(fact, "/test").id}
+        await connection.jetstream().publish(f"log.{declined(2).subject}", b"something else", headers=stolen)
+        await connection.close()
+        first, second = await bus.log.state(fact), await bus.log.state(fact)
+        held = await bus.log.read(fact.subject)
+
+    assert [first.mine, second.mine] == [True, True]
+    assert held is not None
+    assert held.fact == fact
 
 
 async def test_nobody_there_is_an_error_that_names_the_address() -> None:

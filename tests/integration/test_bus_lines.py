@@ -155,7 +155,7 @@ async def test_a_service_whose_connection_was_ended_ends_and_says_that_it_cannot
     async with line(nats_server.port) as to_server:
         service = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "fedplane.aggregator.main"),
-            env={**os.environ, "FEDPLANE_NATS_URL": to_server.url},
+            env={**os.environ, "FEDPLANE_NATS_URL": to_server.url, "FEDPLANE_INSECURE": "true"},
             stderr=subprocess.PIPE,
         )
         assert service.stderr is not None

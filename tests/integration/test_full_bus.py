@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from machine_story import machine, settle_environment
 
-from fedplane.cli.federation import Deployment, roles
+from fedplane.cli.deployment import Deployment, roles
 from fedplane.cli.supervisor import Stages
 from fedplane.schemas.facts import Declined, Failed, Submitted
 

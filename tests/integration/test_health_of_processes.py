@@ -21,7 +21,7 @@ SILENCE_SECONDS = 0.5
 @pytest.fixture(params=["scheduler", "aggregator", "status"])
 def service(request: pytest.FixtureRequest, nats_server: NatsServer, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     port = free_port()
-    environment = os.environ | {"FEDPLANE_NATS_URL": nats_server.url, "FEDPLANE_HEALTH_PORT": str(port)}
+    environment = os.environ | {"FEDPLANE_NATS_URL": nats_server.url, "FEDPLANE_INSECURE": "true", "FEDPLANE_HEALTH_PORT": str(port)}
     log = (tmp_path / "service.log").open("wb")
     process = subprocess.Popen([sys.executable, "-m", f"fedplane.{request.param}.main"], env=environment, stderr=log)
     yield process, port

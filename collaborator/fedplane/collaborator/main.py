@@ -25,6 +25,8 @@ from fedplane.runtime.replica import Replica
 from fedplane.runtime.service import serve
 from fedplane.runtime.settings import read
 from fedplane.schemas.facts import Advertised
+from fedplane.schemas.roles import Role
+from fedplane.schemas.subjects import listen
 
 __all__ = ["collaborate", "main"]
 
@@ -33,7 +35,8 @@ def main() -> None:
     """Serve until told to stop, or until the run has ended if there is only one."""
     settings = read(CollaboratorSettings)
     body = _beside_its_app if settings.app_socket else _with_children
-    serve("collaborator", settings, partial(body, settings=settings), declares=False)
+    listening = listen(Role.COLLABORATOR, settings.cluster, settings.run)
+    serve("collaborator", settings, partial(body, settings=settings), declares=False, known_as=settings.cluster, listening=listening)
 
 
 async def _with_children(bus: Bus, settings: CollaboratorSettings) -> None:

@@ -5,6 +5,7 @@ A supervisor sees that a process has ended, and cannot see that it hangs. So Kub
 | path | 200 says | otherwise |
 |---|---|---|
 | `/live` | the event loop turns: it is what answers | no answer in time; the process is restarted |
+| `/started` | and what it works on is open, so it does for others what they wait for | 503; nobody asks the other two yet |
 | `/ready` | and the bus is connected | 503; nobody sends a service requests, but a rollout waits, and people see it |
 
 A bus that is away is no reason to restart anything: the connection heals itself. So `/live` does not ask about it.
@@ -25,25 +26,31 @@ QUESTION_SECONDS = 2.0
 
 
 class Health:
-    """What is answered. `is_ready` is replaced as soon as there is something to ask."""
+    """What is answered. `is_ready` is replaced as soon as there is something to ask, and `has_started` is true from then on."""
 
     def __init__(self) -> None:
         self.is_ready: Callable[[], bool] = lambda: False
+        self.has_started = False
 
     def answer(self, path: str) -> tuple[str, str]:
         """The status and the words for a path."""
         match path:
             case "/live":
                 return "200 OK", "the event loop turns"
+            case "/started":
+                return ("200 OK", "it has started") if self.has_started else ("503 Service Unavailable", "it is still starting")
             case "/ready":
                 return ("200 OK", "the bus is connected") if self.is_ready() else ("503 Service Unavailable", "the bus is not connected")
             case _:
-                return "404 Not Found", "ask for /live or /ready"
+                return "404 Not Found", "ask for /live, /started or /ready"
 
 
 @asynccontextmanager
-async def answering(port: int | None, health: Health) -> AsyncIterator[None]:
-    """Answer on this port of every interface as long as the block lasts; without a port, do nothing. Raises Unavailable if it is taken."""
+async def answering(port: int | None, health: Health, host: str = "") -> AsyncIterator[None]:
+    """Answer on this port as long as the block lasts; without a port, do nothing. Without a host, on every interface.
+
+    Raises Unavailable if the port is taken.
+    """
     if port is None:
         yield
         return
@@ -52,7 +59,7 @@ async def answering(port: int | None, health: Health) -> AsyncIterator[None]:
         await _answer(health, reader, writer)
 
     try:
-        server = await asyncio.start_server(answer, port=port, limit=QUESTION_BYTES)
+        server = await asyncio.start_server(answer, host or None, port, limit=QUESTION_BYTES)
     except OSError as error:
         raise Unavailable(f"cannot answer for this process's health on port {port}: {error.strerror or error}") from error
     try:

@@ -17,8 +17,9 @@ from fedplane.runtime.memory_subscriptions import MemorySubscriptions
 from fedplane.runtime.ports import Backlog, Batch, Begin, Fence, Lease, Letter, Recorded, Stated, Usage, Viewed
 from fedplane.schemas import envelope
 from fedplane.schemas.digests import Hashing, digest
-from fedplane.schemas.facts import Advertised, Fact, Submitted
+from fedplane.schemas.facts import Fact, Submitted
 from fedplane.schemas.models import Piece
+from fedplane.schemas.patterns import matches
 
 __all__ = ["MemoryBulk", "MemoryBus", "MemoryLetters", "MemoryLog", "MemoryTimers", "MemoryViews", "MemoryWork", "matches"]
 
@@ -26,19 +27,8 @@ BATCH_FACTS_MAX = 256
 """As many facts as the real log hands over at once."""
 
 
-def matches(pattern: str, subject: str) -> bool:
-    """Whether a NATS subject matches a pattern: `*` stands for one token, a final `>` for one or more."""
-    wanted, given = pattern.split("."), subject.split(".")
-    if wanted[-1] == ">":
-        wanted = wanted[:-1]
-        if len(given) <= len(wanted):
-            return False
-        given = given[: len(wanted)]
-    return len(wanted) == len(given) and all(want in ("*", token) for want, token in zip(wanted, given, strict=True))
-
-
 class MemoryLog:
-    """Registers in one order; a fleet fact replaces the one before it. A fact passes through its wire form, as it would on the bus.
+    """Registers in one order, some of which hold the last fact instead of the first. A fact passes through its wire form.
 
     `bytes_max` bounds what it takes of runs, so that a full log can be played.
     """
@@ -58,7 +48,7 @@ class MemoryLog:
         """See `Log.state`."""
         wire = envelope.write(fact, self.source, traceparent)
         held = self._registers.get(wire.subject)
-        if held is not None and not isinstance(fact, Advertised):
+        if held is not None and not fact.replaces:
             return Stated(held, held.id == wire.id)
         if isinstance(fact, Submitted):
             check_room(fact, await self.usage())
@@ -98,7 +88,7 @@ class MemoryLog:
         return begin
 
     def _is_last(self, record: Recorded) -> bool:
-        return not isinstance(record.fact, Advertised) or self._registers[record.fact.subject] is record
+        return not record.fact.replaces or self._registers[record.fact.subject] is record
 
     async def read(self, subject: str) -> Recorded | None:
         """See `Log.read`."""
@@ -117,7 +107,7 @@ class MemoryLog:
         return Usage(self._bytes, self.bytes_max)
 
     def _take_room(self, wire: envelope.Wire, fact: Fact) -> None:
-        if isinstance(fact, Advertised):
+        if fact.replaces:
             return
         size = len(wire.body) + sum(len(name) + len(value) for name, value in wire.headers.items())
         if self._bytes + size > self.bytes_max:

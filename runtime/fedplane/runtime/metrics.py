@@ -19,9 +19,9 @@ from fedplane.schemas.models import Task
 from fedplane.schemas.views import Phase
 
 __all__ = [
-    "ACTIVE_RUNS", "APP_DURATION", "BULK_IO", "CONTRIBUTIONS", "CONTRIBUTION_DURATION", "DENIALS", "FACTS_STATED", "FOLD_DURATION",
-    "LOG_LAG", "METRICS", "METRICS_SHOWN_MAX", "OTHER", "PLACEMENT_DURATION", "ROUNDS", "ROUND_DURATION", "RUNS", "RUNS_SHOWN_MAX",
-    "RUN_METRIC", "WORK_BACKLOG", "Attribute", "Bounds", "Kind", "Measurement", "Metric", "prometheus_names",
+    "ACTIVE_RUNS", "APP_DURATION", "BULK_IO", "CONNECTIONS_REFUSED", "CONTRIBUTIONS", "CONTRIBUTION_DURATION", "DENIALS", "FACTS_STATED",
+    "FOLD_DURATION", "LOG_LAG", "METRICS", "METRICS_SHOWN_MAX", "OTHER", "PLACEMENT_DURATION", "ROUNDS", "ROUND_DURATION", "RUNS",
+    "RUNS_SHOWN_MAX", "RUN_METRIC", "WORK_BACKLOG", "Attribute", "Bounds", "Kind", "Measurement", "Metric", "prometheus_names",
 ]  # fmt: skip
 
 OTHER = "other"
@@ -148,8 +148,8 @@ WORK_BACKLOG = Metric(
 LOG_LAG = Metric(
     "fedplane.log.lag", Kind.GAUGE, "{fact}", "facts that are stored and that this replica has not taken in yet",
     "every service",
-    (Attribute("fedplane.core", ("collaborator", "driver", "driving", "intake", "listening", "onlooker", "phases", "retention", "runs",
-                                 "scheduler", "sending", "storing")),),
+    (Attribute("fedplane.core", ("collaborator", "driver", "driving", "following", "intake", "listening", "onlooker", "phases", "retention",
+                                 "runs", "scheduler", "sending", "storing")),),
 )  # fmt: skip
 FACTS_STATED = Metric(
     "fedplane.facts", Kind.COUNTER, "{fact}", "facts that this process was the first to state",
@@ -160,9 +160,15 @@ DENIALS = Metric(
     "every service", (Attribute("fedplane.server", ("nats", "kubernetes")),),
 )  # fmt: skip
 
+CONNECTIONS_REFUSED = Metric(
+    "fedplane.connections.refused", Kind.COUNTER, "{connection}", "connections to the bus that were not let in, by the kind of reason",
+    "authorizer",
+    (Attribute("error.type", ("certificate", "authority", "subject", "not-granted", "expired", "revoked", "crowded")),),
+)  # fmt: skip
+
 METRICS: tuple[Metric, ...] = (
     RUNS, ACTIVE_RUNS, RUN_METRIC, ROUNDS, ROUND_DURATION, CONTRIBUTIONS, CONTRIBUTION_DURATION, APP_DURATION, FOLD_DURATION,
-    PLACEMENT_DURATION, BULK_IO, WORK_BACKLOG, LOG_LAG, FACTS_STATED, DENIALS,
+    PLACEMENT_DURATION, BULK_IO, WORK_BACKLOG, LOG_LAG, FACTS_STATED, DENIALS, CONNECTIONS_REFUSED,
 )  # fmt: skip
 """Every metric, from what a user notices to what only an operator does. A new one is a constant above and a name here."""
 

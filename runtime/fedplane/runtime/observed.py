@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from fedplane.runtime.ports import Recorded
 from fedplane.schemas.facts import Advertised
 
 __all__ = [
@@ -131,6 +132,7 @@ class BusSeen:
     letters: LettersSeen | None = None
     trials: tuple[Trial, ...] = ()
     advertised: tuple[Advertised, ...] = ()
+    access: tuple[Recorded, ...] = ()
     stamps: tuple[Stamp, ...] = ()
     now: datetime | None = None
     ahead_seconds: float = 0.0

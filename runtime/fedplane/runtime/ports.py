@@ -99,11 +99,19 @@ class Log(Protocol):
         The patterns are of one stream, runs' or fleet's. The reader sees gapless log order across restarts of the server.
         The first batch comes even if it is empty, so that a reader of an empty log learns that it is live.
         Facts that cannot be read are skipped with a warning.
+
+        A process that may make no reader of its own has one made for it, with the facts that it may know. It may be given facts a second
+        time, in the log's order from the beginning on: when its rights have changed, or its reader was lost. So whoever reads has to
+        bear repetition.
+        Such a reader does not begin at the end of the log (BadInput), and there is none of the fleet's facts (Denied).
         """
         ...
 
     async def read(self, subject: str) -> Recorded | None:
-        """What a register holds, from the stream's leader; None if nothing. Raises Corrupt when that is no fact."""
+        """What a register holds; None if nothing. Raises Corrupt when that is no fact.
+
+        It is the stream's leader who says so. To a process that may not ask him, a copy says it, which may be late by milliseconds.
+        """
         ...
 
     async def purge(self, pattern: str, before: int | None = None) -> None:

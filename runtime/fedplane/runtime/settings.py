@@ -5,6 +5,7 @@ A service adds its own by deriving from `ServiceSettings`.
 """
 
 import sys
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
@@ -79,7 +80,26 @@ class ServiceSettings(TelemetrySettings):
     model_config = SettingsConfigDict(env_prefix="FEDPLANE_", frozen=True)
 
     nats_url: str = "nats://127.0.0.1:4222"
-    """Where the bus is: NATS's own default port on this machine. Several servers of one cluster are separated by commas."""
+    """Where the bus is: NATS's own default port on this machine. Several servers of one cluster are separated by commas.
+    With certificates an address is `tls://HOST:PORT`.
+    """
+
+    tls_certificate: Path | None = None
+    """The certificate that this process shows the bus, in PEM; it says who it is. The file is read anew for each connection, so it may be
+    replaced at any time. Without one a process refuses to start, unless FEDPLANE_INSECURE is set.
+    """
+
+    tls_key: Path | None = None
+    """The key of that certificate. None: it is in the same file."""
+
+    tls_authority: Path | None = None
+    """The authority that has signed the bus's certificate. None: it is in the file of ours."""
+
+    tls_name: str = Field(default="", pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")
+    """NAME in a certificate of `fedplane:ROLE:NAME`. Empty: the role's own name. A collaborator's is its cluster in any case."""
+
+    insecure: bool = False
+    """Whether to go without a certificate, on a bus that lets everybody do everything: for a machine or network that you trust."""
 
     replica: str = Field(default="0", pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     """Which replica this is, for logs, traces and the source of its facts; on Kubernetes the pod's name. It decides nothing."""
@@ -88,7 +108,10 @@ class ServiceSettings(TelemetrySettings):
     """The least severe line that is logged."""
 
     health_port: int | None = Field(default=None, ge=1, le=65535)
-    """Where `/live` and `/ready` are answered over HTTP, for a supervisor; see `runtime.health`. None: nothing listens."""
+    """Where `/live`, `/started` and `/ready` are answered over HTTP, for a supervisor; see `runtime.health`. None: nothing listens."""
+
+    health_host: str = ""
+    """The address at which they are. Empty: every one that this machine has, since a kubelet asks from outside of the pod."""
 
     work_lease_seconds: float = Field(default=10.0, gt=0)
     """How long a task stays with a process that says nothing. Short, since a lapse costs repeated work and nothing else.

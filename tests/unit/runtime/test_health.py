@@ -42,6 +42,17 @@ async def test_a_process_that_waits_for_its_bus_is_live_and_not_ready() -> None:
     assert connected == {"/live": 200, "/ready": 200}
 
 
+async def test_a_process_has_started_when_what_it_works_on_is_open_whether_it_is_ready_or_not() -> None:
+    port, health = free_port(), Health()
+
+    async with answering(port, health, "127.0.0.1"):
+        starting = await status_of(port, "/started")
+        health.has_started = True
+        started = {path: await status_of(port, path) for path in ("/started", "/ready")}
+
+    assert (starting, started) == (503, {"/started": 200, "/ready": 503})
+
+
 async def test_nothing_listens_unless_a_port_is_set() -> None:
     async with answering(None, Health()):
         assert asyncio.all_tasks() == {asyncio.current_task()}

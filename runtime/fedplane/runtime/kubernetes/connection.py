@@ -73,7 +73,7 @@ def door(what: str) -> Iterator[None]:
         yield
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise ApiUnreachable(f"could not {what}: {str(error) or type(error).__name__}") from error
-    except (OpenApiException, ValueError) as error:  # the latter for bytes that are no JSON, or a line without an end
+    except (OpenApiException, ValueError, RecursionError) as error:  # the latter two for what is no JSON, endless, or nested too deep
         raise ApiError(f"could not {what}: {error}") from error
 
 
@@ -133,7 +133,7 @@ def _read(what: str, status: int, text: str) -> Any:
         return json.loads(text)
     try:
         said = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         said = text  # a proxy's page, or a server that has not got as far as to speak JSON
     raise refusal(what, status, said)
 

@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import fedplane.runtime.nats.loading  # noqa: F401 -- before the library is loaded
 from fedplane.runtime.nats.bulk import NatsBulk
-from fedplane.runtime.nats.connection import CONTROL_PENDING_BYTES, Credentials, Patience, close, connect, without_secrets
+from fedplane.runtime.nats.connection import CONTROL_PENDING_BYTES, Patience, close, connect, without_secrets
+from fedplane.runtime.nats.credentials import Credentials
+from fedplane.runtime.nats.guarded import answered
 from fedplane.runtime.nats.letters import NatsLetters
 from fedplane.runtime.nats.log import NatsLog
 from fedplane.runtime.nats.looking import look
@@ -51,6 +54,8 @@ async def open_bus(
 ) -> AsyncIterator[NatsBus]:
     """Connect, declare the streams if `limits` are given (else wait for somebody to declare them), and close everything at the end.
 
+    Who may not ask about streams, as his credentials say, waits for an answer about his own advertisement instead.
+
     Raises Unreachable when no server answers, or nobody declares the streams, within the patience.
     Raises BusFull when the server has no room for them.
     """
@@ -58,8 +63,12 @@ async def open_bus(
     bulk = NatsBulk(url, name, patience, credentials)
     try:
         jetstream = connection.jetstream()
-        await (declare(jetstream, limits) if limits else declared(jetstream, patience))
-        log = NatsLog(connection, source)
+        listening = credentials.listening if credentials else ""
+        if listening:
+            await answered(connection, listening, patience)
+        else:
+            await (declare(jetstream, limits) if limits else declared(jetstream, patience))
+        log = NatsLog(connection, source, listening)
         timers, work, views, letters = NatsTimers(connection, log), NatsWork(connection), NatsViews(connection), NatsLetters(connection)
         yield NatsBus(log, NatsSubscriptions(connection), timers, work, bulk, views, letters, lambda: connection.is_connected)
     finally:

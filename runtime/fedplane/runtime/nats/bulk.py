@@ -20,7 +20,8 @@ from nats.aio.client import Client
 
 from fedplane.runtime.errors import Corrupt, Unreachable
 from fedplane.runtime.metrics import BULK_IO
-from fedplane.runtime.nats.connection import BULK_PENDING_BYTES, Credentials, Patience, close, connect, door
+from fedplane.runtime.nats.connection import BULK_PENDING_BYTES, Patience, close, connect, door, while_connected
+from fedplane.runtime.nats.credentials import Credentials
 from fedplane.runtime.nats.streams import BULK
 from fedplane.runtime.telemetry import tell
 from fedplane.schemas.digests import Hashing
@@ -51,9 +52,6 @@ PURGE_SECONDS = 60.0
 """How long a purge may take. The server looks at every message that it removes: 4 GB took it more than five seconds (measured)."""
 
 SENT, RECEIVED = {"network.io.direction": "transmit"}, {"network.io.direction": "receive"}
-
-LOST_SECONDS = 0.25
-"""How often to look whether the connection was made anew."""
 
 TOO_MUCH_WAITS = 10167
 """JetStream's code for what it refuses because 128 MB are waiting to be stored already: eight writers at full speed bring that about."""
@@ -226,7 +224,7 @@ async def _insist(connection: Client, request: Callable[[], Coroutine[None, None
     """The answer to a request that may be repeated: it is, when it or its answer was lost. JetStream's refusals are answers."""
     for attempt in range(1, CHUNK_ATTEMPTS_MAX + 1):
         try:
-            return await _while_connected(connection, request())
+            return await while_connected(connection, request())
         except nats.js.errors.APIError:
             raise
         except (nats.errors.Error, nats.js.errors.Error):
@@ -234,17 +232,6 @@ async def _insist(connection: Client, request: Callable[[], Coroutine[None, None
                 raise
             await asyncio.sleep(0.2 * attempt)
     raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-async def _while_connected(connection: Client, request: Coroutine[None, None, T]) -> T:
-    made, task = connection.stats["reconnects"], asyncio.create_task(request)
-    try:
-        while not (await asyncio.wait({task}, timeout=LOST_SECONDS))[0]:
-            if connection.stats["reconnects"] != made:
-                raise nats.errors.StaleConnectionError
-        return task.result()
-    finally:
-        task.cancel()
 
 
 async def _all_or_first_failure(transfers: list[Coroutine[None, None, None]]) -> None:

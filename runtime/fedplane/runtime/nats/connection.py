@@ -3,11 +3,10 @@
 import asyncio
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nats
 import nats.errors
@@ -18,12 +17,15 @@ from nats.aio.msg import Msg
 
 from fedplane.runtime.errors import BadInput, BusError, BusFull, Denied, Unreachable
 from fedplane.runtime.metrics import DENIALS
+from fedplane.runtime.nats.credentials import Credentials, Reread
 from fedplane.runtime.telemetry import tell
 
 __all__ = [
-    "BULK_PENDING_BYTES", "CONTROL_PENDING_BYTES", "Credentials", "NO_ROOM", "Patience", "close", "connect", "door", "greeting",
-    "without_secrets",
+    "BULK_PENDING_BYTES", "CONTROL_PENDING_BYTES", "NO_ROOM", "Patience", "close", "connect", "door", "greeting",
+    "while_connected", "without_secrets",
 ]  # fmt: skip
+
+T = TypeVar("T")
 
 CONTROL_PENDING_BYTES = 2 * 1024 * 1024
 """What the client may buffer before it flushes; the library's default."""
@@ -49,36 +51,67 @@ NO_ROOM = frozenset({10023, 10028, 10047, 10077})
 REFUSAL = "authorization violation"
 """What a server says to credentials that it does not know. The library takes it for a reason to try again."""
 
+REFUSED_SECONDS = 1.0
+"""How long to wait after a refusal. Who was thrown out asks for as long as it lives, and each time somebody has to look who it is."""
+
+EXPIRED = ("authentication expired", "authentication revoked")
+"""What a server says when the rights of a connection have had their time. It ends the connection, and the next one has new rights."""
+
+LOST_SECONDS = 0.25
+"""How often to look whether a connection was made anew."""
+
+SECURE = "tls://"
+"""What the address of a server begins with to which we show a certificate. To any other one the library would speak without."""
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait for a server that does not answer, in seconds: to connect at first, and between two signs of life.
+    """How long to wait for a server that does not answer, in seconds: to connect at first, between two signs of life, and to try again.
 
     Two signs of life may be missing. A peer that vanished without closing the connection is found out only by them.
     """
 
     connect_seconds: float = 30.0
     silence_seconds: float = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Who we are, to a server that asks for certificates: files in PEM, and the authority by which we know the server.
-
-    `inbox` is the only subject below which such a server lets us hear answers. The files are read when the connection is first made.
-    """
-
-    certificate: Path
-    key: Path
-    authority: Path
-    inbox: str
+    again_seconds: float = RECONNECT_SECONDS
 
 
 class _Client(Client):
-    """The library's client, for a bus on which anybody may publish anything.
+    """The library's client, for a bus on which anybody may publish anything, and whose connections may end at any time.
 
-    Its reading ends for good, and without a word, at a header or subject that it cannot parse: one such message would deafen every service.
+    The library's reading ends for good, and without a word, at a header or subject that it cannot parse: one such message would deafen
+    every service. It closes a connection for good whose rights have expired, and keeps the certificate that it began with.
+    A server that has to ask somebody whether to let us in pings us after two seconds, which the library takes for its consent.
     """
+
+    certificates: Reread | None = None
+
+    async def _connect_to_server(self, s: Any) -> None:
+        if REFUSAL in str(self.last_error).casefold():
+            await asyncio.sleep(REFUSED_SECONDS)
+        if self.certificates is not None:
+            self.options["tls"] = self.certificates.context()
+        await super()._connect_to_server(s)
+
+    async def _process_connect_init(self) -> None:
+        await super()._process_connect_init()
+        if not self.is_connected:  # see above: it has not said yes, and at a no the library would close the connection for good
+            for begun in (self._reading_task, self._ping_interval_task, self._flusher_task):
+                if begun is not None:
+                    begun.cancel()
+            if self._transport is not None:
+                self._transport.close()  # type: ignore[no-untyped-call]
+            raise nats.errors.TimeoutError
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None and writer.get_extra_info("ssl_object") is not None:
+            writer.transport.get_protocol()._over_ssl = True  # as asyncio's own start_tls does; else it warns when the connection ends
+
+    async def _process_err(self, err_msg: str) -> None:
+        if any(said in err_msg.lower() for said in EXPIRED):
+            structlog.get_logger(connection=self.options["name"]).info("the server ended the connection, to be made anew", why=err_msg)
+            await self._process_op_err(nats.errors.Error(err_msg))
+        else:
+            await super()._process_err(err_msg)
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         try:
@@ -93,6 +126,41 @@ class _Client(Client):
         return message
 
 
+class _Told:
+    """Tells operators what happens to a connection. That it is not made, and why, is told once until it is."""
+
+    def __init__(self, name: str, complained: Callable[[str], None]) -> None:
+        self._complained = complained
+        self._refusals: set[str] = set()
+        self._logger = structlog.get_logger(connection=name)
+
+    async def failed(self, error: Exception) -> None:
+        self._logger.debug("connection trouble", error=repr(error))
+        why = _refusal(error)
+        if why and why not in self._refusals:
+            self._logger.warning("not let in by the bus", why=f"the server {why}")
+            self._refusals.add(why)
+        if any(said in str(error).lower() for said in FORBIDDEN):
+            tell(DENIALS, 1, DENIED_BY)
+        self._complained(str(error))
+
+    async def disconnected(self) -> None:
+        self._logger.info("disconnected from the bus")
+
+    async def reconnected(self) -> None:
+        self._refusals.clear()
+        self._logger.info("connected to the bus again")
+
+
+def _refusal(error: Exception | None) -> str:
+    """What the server has against us, or we against it, on whichever side TLS found it; "" if nothing was said of that kind."""
+    if REFUSAL in str(error).casefold():
+        return "does not know these credentials, or wants some"
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return f"does not take our certificate, or we not its: {error}"
+    return ""
+
+
 async def connect(
     url: str, name: str, pending_bytes: int, patience: Patience, complained: Callable[[str], None] = lambda complaint: None,
     *, credentials: Credentials | None = None,
@@ -100,61 +168,43 @@ async def connect(
     """A connection that heals itself: once made, it is made again however often and long the server is away.
 
     A `tls://` URL means TLS from the first byte, of a server whose certificate this machine trusts; SSL_CERT_FILE may name an authority.
+    With credentials it is their authority that counts, and they are read anew whenever the connection is made anew.
     What does not heal is a connection that the server ended with an error of its own; `is_closed` then stays true.
     `complained` is told what else the server finds wrong with us, as a subject that we may not use.
-    Raises Unreachable when it cannot be made at first, Denied when the server refuses us.
+    Raises Unreachable when it cannot be made at first, Denied when the server refuses us, BadInput for credentials that cannot be used.
     """
-    logger = structlog.get_logger(connection=name)
-
-    async def failed(error: Exception) -> None:
-        logger.debug("connection trouble", error=repr(error))
-        if any(said in str(error).lower() for said in FORBIDDEN):
-            tell(DENIALS, 1, DENIED_BY)
-        complained(str(error))
-
-    async def disconnected() -> None:
-        logger.info("disconnected from the bus")
-
-    async def reconnected() -> None:
-        logger.info("connected to the bus again")
-
-    known = _known(credentials) if credentials else {}
-    connection = _Client()
+    servers = url.split(",")
+    if credentials and not all(server.startswith(SECURE) for server in servers):
+        raise BadInput(f"certificates are shown to servers whose addresses begin with {SECURE}, and this is {without_secrets(url)}")
+    told, connection = _Told(name, complained), _Client()
+    known: dict[str, Any] = {}
+    if credentials:
+        connection.certificates = Reread(credentials)
+        known = {"inbox_prefix": credentials.inbox, "user": credentials.user, "password": credentials.password}
     with door(f"connect to {without_secrets(url)}"):
         try:
             async with asyncio.timeout(patience.connect_seconds):
                 await connection.connect(
-                    url.split(","),
+                    servers,
                     name=name,
                     pending_size=pending_bytes,
-                    error_cb=failed,
-                    disconnected_cb=disconnected,
-                    reconnected_cb=reconnected,
+                    error_cb=told.failed,
+                    disconnected_cb=told.disconnected,
+                    reconnected_cb=told.reconnected,
                     max_reconnect_attempts=-1,
-                    reconnect_time_wait=RECONNECT_SECONDS,  # type: ignore[arg-type]  # annotated int, only ever slept
+                    reconnect_time_wait=patience.again_seconds,  # type: ignore[arg-type]  # annotated int, only ever slept
                     connect_timeout=2,
                     # Routers tell services apart by the name in the greeting, so who speaks TLS greets before the server has said a word.
-                    tls_handshake_first=url.startswith("tls://"),
+                    tls_handshake_first=url.startswith(SECURE),
                     ping_interval=patience.silence_seconds,  # type: ignore[arg-type]  # annotated int, only ever slept
                     **known,
                 )
         except TimeoutError as error:
             await close(connection)
-            if REFUSAL in str(connection.last_error).casefold():
-                raise Denied(f"the server at {without_secrets(url)} does not know these credentials, or wants some") from error
+            if why := _refusal(connection.last_error):
+                raise Denied(f"the server at {without_secrets(url)} {why}") from error
             raise Unreachable(f"no NATS server answered at {without_secrets(url)} within {patience.connect_seconds:g} s") from error
     return connection
-
-
-def _known(credentials: Credentials) -> dict[str, Any]:
-    """What the library is told of us. Raises BadInput when a file cannot be read as what it is to be."""
-    try:
-        context = ssl.create_default_context(cafile=credentials.authority)
-        context.load_cert_chain(credentials.certificate, credentials.key)
-    except OSError as error:  # SSLError is one
-        files = f"{credentials.certificate}, {credentials.key} and {credentials.authority}"
-        raise BadInput(f"{files} are no certificate, its key and an authority: {error}") from error
-    return {"tls": context, "inbox_prefix": credentials.inbox}
 
 
 def without_secrets(url: str) -> str:
@@ -165,6 +215,22 @@ def without_secrets(url: str) -> str:
 def greeting(connection: Client) -> Mapping[str, Any]:
     """What the server said of itself when the connection was made."""
     return dict(connection._server_info)
+
+
+async def while_connected(connection: Client, request: Coroutine[None, None, T], made: int | None = None) -> T:
+    """What the request comes to. Raises StaleConnectionError as soon as the connection was made anew: then no answer can come any more.
+
+    `made` is how often it had been when what is waited for began, if that was not now.
+    """
+    made, task = connection.stats["reconnects"] if made is None else made, asyncio.create_task(request)
+    try:
+        while not (await asyncio.wait({task}, timeout=LOST_SECONDS))[0]:
+            if connection.stats["reconnects"] != made:
+                raise nats.errors.StaleConnectionError
+        return task.result()
+    finally:
+        task.cancel()
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # whatever it still fails of, nobody waits for it
 
 
 async def close(connection: Client) -> None:

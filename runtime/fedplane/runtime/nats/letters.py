@@ -103,6 +103,6 @@ def _letter(message: Msg) -> Letter | None:
         fact = envelope.read(headers["ce-subject"], headers, message.data)
         record = Recorded(fact, sequence, headers["ce-id"], headers.get(envelope.TRACEPARENT), headers.get("ce-source", ""), message.data)
         return Letter(record, said["reason"], said["status"], said["attempts"], datetime.fromisoformat(said["at"]))
-    except (ValueError, KeyError, TypeError) as error:  # Unreadable is a ValueError
+    except (ValueError, KeyError, TypeError, RecursionError) as error:  # Unreadable is a ValueError
         structlog.get_logger().warning("skipped a dead letter that cannot be read", subject=message.subject, why=repr(error))
         return None

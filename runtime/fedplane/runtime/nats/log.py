@@ -16,7 +16,8 @@ from nats.aio.msg import Msg
 from fedplane.runtime.errors import BusFull, Corrupt, Unreachable
 from fedplane.runtime.headroom import check_room
 from fedplane.runtime.nats.connection import NO_ROOM, door
-from fedplane.runtime.nats.pull import pull
+from fedplane.runtime.nats.guarded import pull_given, register
+from fedplane.runtime.nats.pull import Pulled, pull
 from fedplane.runtime.nats.streams import LOG, STATED, stream_of
 from fedplane.runtime.ports import Batch, Begin, Fence, Recorded, Stated, Usage
 from fedplane.runtime.stating import stating, tell_refused, tell_stated
@@ -43,6 +44,14 @@ RACE_SECONDS = 0.01
 That is 8 s in all, for a thousand at once.
 """
 
+LATE_SECONDS = (0.05, 0.2, 0.8)
+"""How long to wait each time before a copy is asked again what a register holds that was refused to us. Copies are behind by milliseconds;
+one that does not have it by then leaves us with "refused by the fence", and whoever reads the log hears of the fact all the same.
+"""
+
+MESSAGE_ID = "Nats-Msg-Id"
+"""By which the server knows a message again that it has stored, so that a repetition costs nothing; for two minutes, and on any subject."""
+
 REFUSED = frozenset({10071, 10077})
 """JetStream's codes for: wrong last sequence (the fence, or our own retry), and a register that is written already (or a full stream)."""
 
@@ -50,8 +59,10 @@ REFUSED = frozenset({10071, 10077})
 class NatsLog:
     """See `Log`."""
 
-    def __init__(self, connection: Client, source: str) -> None:
+    def __init__(self, connection: Client, source: str, listening: str = "") -> None:
+        """`listening` is where to ask for readers, for a process that may make none; it then reads registers from any copy."""
         self.source = source
+        self._listening = listening
         self._connection = connection
         self._jetstream = connection.jetstream()
         self._logger = structlog.get_logger()
@@ -83,8 +94,13 @@ class NatsLog:
             with door(f"state {wire.subject}"):
                 try:
                     stated = await self._jetstream.publish(STATED + wire.subject, wire.body, ACKNOWLEDGED_SECONDS, headers=dict(headers))
-                    is_first = lost > 0 or not stated.duplicate
-                    return Stated(Recorded(fact, stated.seq, wire.id, traceparent, self.source), True), is_first
+                    if not stated.duplicate:
+                        return Stated(Recorded(fact, stated.seq, wire.id, traceparent, self.source), True), True
+                    # The server has a message with this id, which need not be ours: anybody may use any id.
+                    held = await self.read(wire.subject)
+                    if held is not None:
+                        return Stated(held, held.id == wire.id), lost > 0
+                    del headers[MESSAGE_ID]
                 except nats.js.errors.APIError as error:
                     failure = error
                     if error.err_code == IN_FLIGHT:
@@ -97,38 +113,50 @@ class NatsLog:
                 except (nats.errors.Error, nats.js.errors.Error, OSError) as error:
                     failure = error
                     lost += 1
-        settled = await self._settle(wire, failure)
+        settled = await self._settle(wire, failure, replaces=fact.replaces)
         return settled, settled.mine and lost > 0  # it was stored, and only the server's word was lost
 
-    async def _settle(self, wire: envelope.Wire, failure: Exception | None) -> Stated:
+    async def _settle(self, wire: envelope.Wire, failure: Exception | None, *, replaces: bool) -> Stated:
         held = await self.read(wire.subject)
-        if held is not None:
+        for seconds in LATE_SECONDS if self._listening else ():
+            if held is not None:
+                break
+            await asyncio.sleep(seconds)
+            held = await self.read(wire.subject)
+        code = failure.err_code if isinstance(failure, nats.js.errors.APIError) else None
+        is_full = code in NO_ROOM
+        if held is not None and (held.id == wire.id or not (replaces and is_full)):  # what may be replaced is no reason for a refusal
             return Stated(held, held.id == wire.id)
-        if isinstance(failure, nats.js.errors.APIError) and failure.err_code != IN_FLIGHT:
-            if failure.err_code in NO_ROOM:
-                raise BusFull(f"could not state {wire.subject}: the log is full; raise the limit of the stream LOG") from failure
+        if is_full:
+            stream = stream_of(wire.subject)
+            raise BusFull(f"could not state {wire.subject}: the log is full; raise the limit of the stream {stream}") from failure
+        if code not in (None, IN_FLIGHT):
             return Stated(None, False)
         raise Unreachable(f"could not state {wire.subject}: no answer after {ATTEMPTS_MAX} attempts") from failure
 
     async def tail(self, patterns: Sequence[str], after: Begin | None = 0) -> AsyncIterator[Batch]:
         """See `Log.tail`."""
-        stream = stream_of(patterns[0])
-        if after is None:
-            with door("ask for the end of the log"):
-                after = int((await self._jetstream.stream_info(stream)).state.last_seq)
-        async for pulled in pull(self._connection, stream, [STATED + pattern for pattern in patterns], after):
+        async for pulled in await self._pulling(patterns, after):
             records = tuple(record for message in pulled.messages if (record := recorded(message)))
             last = pulled.messages[-1].metadata.sequence.stream if pulled.messages else 0
             skipped = len(pulled.messages) - len(records)
             yield Batch(records, live=pulled.pending == 0, sequence=last, skipped=skipped, pending=pulled.pending)
 
+    async def _pulling(self, patterns: Sequence[str], after: Begin | None) -> AsyncIterator[Pulled]:
+        if self._listening:
+            return pull_given(self._connection, self._listening, patterns, after)
+        stream = stream_of(patterns[0])
+        if after is None:
+            with door("ask for the end of the log"):
+                after = int((await self._jetstream.stream_info(stream)).state.last_seq)
+        return pull(self._connection, stream, [STATED + pattern for pattern in patterns], after)
+
     async def read(self, subject: str) -> Recorded | None:
         """See `Log.read`."""
         with door(f"read {subject}"):
-            try:
-                message = await self._jetstream.get_msg(stream_of(subject), subject=STATED + subject)
-            except nats.js.errors.NotFoundError:
-                return None
+            message = await register(self._jetstream, subject, direct=bool(self._listening))
+        if message is None:
+            return None
         headers = message.headers or {}
         try:
             fact = envelope.read(subject, headers, message.data or b"")

@@ -19,9 +19,14 @@ from nats.aio.msg import Msg
 
 from fedplane.runtime.errors import BusError, Denied, Unreachable
 from fedplane.runtime.nats.connection import CONTROL_PENDING_BYTES, Patience, close, connect, door, greeting
+from fedplane.runtime.nats.credentials import Credentials
 from fedplane.runtime.nats.letters import LETTERS
+from fedplane.runtime.nats.log import recorded
 from fedplane.runtime.nats.pull import READER, pull
 from fedplane.runtime.nats.streams import (
+    ACCESS,
+    ACCESS_SUBJECTS,
+    FACT_STREAMS,
     FLEET,
     FOLDS_CONSUMER,
     LOG,
@@ -44,9 +49,10 @@ from fedplane.runtime.observed import (
     SubscriptionSeen,
     Trial,
 )
+from fedplane.runtime.ports import Recorded
 from fedplane.schemas import envelope
-from fedplane.schemas.facts import EVERYTHING, Advertised, Expired, Submitted, all_facts_of
-from fedplane.schemas.subjects import dead_letters, update_piece, work_on
+from fedplane.schemas.facts import EVERYTHING, Advertised, Expired, Granted, Submitted, all_facts_of
+from fedplane.schemas.subjects import dead_letters, given_piece, update_piece, work_on
 
 __all__ = ["TRIALS", "look"]
 
@@ -82,10 +88,12 @@ FENCE_REFUSED = 10071
 
 TRIALS: Mapping[str, str] = {
     "state facts of runs": STATED + Submitted.pattern(run=NOBODY),
+    "say who may use the bus": STATED + Granted.pattern(role=NOBODY, name=NOBODY),
     "advertise clusters": STATED + Advertised.pattern(cluster=NOBODY),
     "set timers": f"timer.{Expired.pattern(run=NOBODY, round=0)}",
     "offer work": work_on("fold", NOBODY, 0, 0),
-    "store models and updates": f"{update_piece(NOBODY, 0, NOBODY, NOBODY, 0)}.0",
+    "store models to begin with": f"{given_piece(NOBODY, NOBODY, 0)}.0",
+    "store updates": f"{update_piece(NOBODY, 0, NOBODY, NOBODY, 0)}.0",
     "show runs": f"$KV.runs.{NOBODY}",
 }
 """What roles publish, each by a subject that nobody uses: what is tried, in words that continue "may"."""
@@ -94,11 +102,11 @@ HEARING = "hear what is announced"
 """The one trial that is a subscription."""
 
 
-async def look(url: str) -> BusSeen:
+async def look(url: str, credentials: Credentials | None = None) -> BusSeen:
     """What the server, its streams and those who use them show. Raises Unreachable or Denied when there is no connection."""
     complaints: list[str] = []
     patience = Patience(connect_seconds=CONNECT_SECONDS)
-    connection = await connect(url, "fedplane doctor", CONTROL_PENDING_BYTES, patience, complaints.append)
+    connection = await connect(url, "fedplane doctor", CONTROL_PENDING_BYTES, patience, complaints.append, credentials=credentials)
     try:
         return await _Look(connection, complaints).seen()
     finally:
@@ -132,11 +140,13 @@ class _Look:
         subscriptions = await self._part("subscriptions", self._subscriptions(), ()) if there else ()
         letters = await self._part("letters", self._letters(), None)
         advertised, of_clusters = await self._part("clusters", self._advertised(), ((), ())) if there else ((), ())
+        access = await self._part("access", self._access(), ()) if there and streams[ACCESS] is not None else ()
         of_runs = await self._part("facts", self._stamps(), ()) if there else ()
         now, ahead, doubt = await self._part("clock", self._clock(), (None, 0.0, 0.0)) if there else (None, 0.0, 0.0)
         return BusSeen(
             **server, streams=streams, queues=queues, readers=readers, subscriptions=subscriptions, letters=letters, trials=trials,
-            advertised=advertised, stamps=(*of_clusters, *of_runs), now=now, ahead_seconds=ahead, doubt_seconds=doubt, unseen=self._unseen,
+            advertised=advertised, access=access, stamps=(*of_clusters, *of_runs), now=now, ahead_seconds=ahead, doubt_seconds=doubt,
+            unseen=self._unseen,
         )  # fmt: skip
 
     async def _part(self, name: str, looking: Awaitable[T], otherwise: T) -> T:
@@ -183,7 +193,7 @@ class _Look:
     async def _subscriptions(self) -> tuple[SubscriptionSeen, ...]:
         found = [
             SubscriptionSeen(each["name"], owner, each["num_pending"] + each["num_ack_pending"], each["num_waiting"] > 0)
-            for stream in (LOG, FLEET)
+            for stream in FACT_STREAMS
             async for each, owner in self._consumers(stream, OWNER)
         ]
         return tuple(sorted(found, key=lambda subscription: subscription.name))
@@ -217,6 +227,10 @@ class _Look:
             if isinstance(fact, Advertised) and len(facts) < CLUSTERS_MAX:
                 facts[fact.cluster], stamps[fact.cluster] = fact, Stamp(source, fact.at, message.metadata.timestamp)
         return tuple(facts[name] for name in sorted(facts)), tuple(stamps[name] for name in sorted(stamps))
+
+    async def _access(self) -> tuple[Recorded, ...]:
+        records = [recorded(message) async for message in self._messages(ACCESS, ACCESS_SUBJECTS, 0, last_only=True)]
+        return tuple(record for record in records if record is not None)
 
     async def _stamps(self) -> tuple[Stamp, ...]:
         said = await self._ask(f"STREAM.INFO.{LOG}") or {}

@@ -11,6 +11,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,10 +24,10 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from fedplane.runtime.errors import BusError, Unreachable
-from fedplane.runtime.nats.connection import door
+from fedplane.runtime.nats.connection import door, while_connected
 from fedplane.runtime.ports import Begin
 
-__all__ = ["LINGERING", "READER", "Pulled", "Stale", "ask", "beginning", "check_open", "forget", "pull", "take"]
+__all__ = ["LINGERING", "READER", "Pulled", "Stale", "ask", "beginning", "check_open", "consumed", "forget", "pull", "take"]
 
 BATCH_MESSAGES_MAX = 256
 """How many messages are on their way at most: a thousand facts a second need four requests, and 256 facts are a quarter of a megabyte."""
@@ -47,6 +48,9 @@ HEARTBEAT_SECONDS = 1.0
 LINGERING: Mapping[str, int | bool] = {"expires": int(EXPIRES_SECONDS * 1e9), "idle_heartbeat": int(HEARTBEAT_SECONDS * 1e9)}
 REQUEST: Mapping[str, int | bool] = {"batch": BATCH_MESSAGES_MAX, "max_bytes": BATCH_BYTES_MAX, **LINGERING}
 """What is asked of the server; it counts in nanoseconds."""
+
+AT_ONCE: Mapping[str, int | bool] = {"batch": 1, "no_wait": True}
+"""What is asked first of a consumer of which we do not know whether it has anything: one message, or the server's word that it has none."""
 
 SILENCE_SECONDS = 2.5
 """The server says something every second while a request is open; two and a half seconds of silence mean that it forgot us."""
@@ -86,17 +90,18 @@ def check_open(connection: Client, failure: Exception) -> None:
 
 
 async def pull(
-    connection: Client, stream: str, filters: list[str], after: Begin, *, last_only: bool = False
+    connection: Client, stream: str, filters: list[str], after: Begin, *, last_only: bool = False, headers_only: bool = False
 ) -> AsyncGenerator[Pulled, None]:
     """Messages of a stream that match a filter, from the first one after `after`, for ever. The first item may be empty.
 
-    `last_only` begins with the last message of each subject.
+    `last_only` begins with the last message of each subject; `headers_only` leaves bodies out, and says how large they are.
     """
     at, first = after, True
     logger = structlog.get_logger(stream=stream)
     while True:
         try:
-            async for pulled in _one_consumer(connection, stream, filters, at, last_only and first):
+            start = ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT) if last_only and first else beginning(at)
+            async for pulled in _one_consumer(connection, stream, start.evolve(filter_subjects=filters, headers_only=headers_only)):
                 at = pulled.messages[-1].metadata.sequence.stream if pulled.messages else at
                 if pulled.messages or first or pulled.pending == 0:
                     first = False
@@ -107,24 +112,43 @@ async def pull(
             await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _one_consumer(connection: Client, stream: str, filters: list[str], after: Begin, last_only: bool) -> AsyncIterator[Pulled]:
-    start = ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT) if last_only else beginning(after)
-    configuration = start.evolve(
-        name=f"reader-{secrets.token_hex(8)}", ack_policy=AckPolicy.NONE, filter_subjects=filters, mem_storage=True, num_replicas=1,
+async def _one_consumer(connection: Client, stream: str, wanted: ConsumerConfig) -> AsyncIterator[Pulled]:
+    configuration = wanted.evolve(
+        name=f"reader-{secrets.token_hex(8)}", ack_policy=AckPolicy.NONE, mem_storage=True, num_replicas=1,
         inactive_threshold=CONSUMER_AGE_SECONDS, metadata={READER: str(connection.options["name"])},
     )  # fmt: skip
     with door(f"read stream {stream}"):
         consumer = await connection.jetstream().add_consumer(stream, configuration)
+    async with aclosing(consumed(connection, stream, str(consumer.name), consumer.num_pending or 0)) as pulling:
+        async for pulled in pulling:
+            yield pulled
+
+
+async def consumed(
+    connection: Client, stream: str, consumer: str, pending: int | None = None, *, made: int | None = None
+) -> AsyncGenerator[Pulled, None]:
+    """What a consumer delivers that has delivered nothing yet. The first item may be empty.
+
+    `pending` is how many messages it has, if that is known. Raises Stale when the consumer can no longer be trusted;
+    with `made`, how often the connection had been made anew when the consumer was made, that is as soon as it has been once more.
+    """
+    with door(f"read stream {stream}"):
         inbox = connection.new_inbox()
         subscription = await connection.subscribe(inbox)
     try:
-        pending, expected, owed = consumer.num_pending or 0, 1, 0
-        yield Pulled([], pending)
+        expected, owed = 1, 0
+        if pending is None:
+            await ask(connection, stream, consumer, inbox, AT_ONCE)
+            owed = 1
+        else:
+            yield Pulled([], pending)
         while True:
             if owed <= 0:
-                await ask(connection, stream, str(consumer.name), inbox, REQUEST)
+                await ask(connection, stream, consumer, inbox, REQUEST)
                 owed = BATCH_MESSAGES_MAX
-            messages, owed, delivered = await take(subscription, owed)
+            before = expected
+            taking = take(subscription, owed)
+            messages, owed, delivered = await (taking if made is None else while_connected(connection, taking, made))
             gapless = [message for number, message in enumerate(messages, expected) if message.metadata.sequence.consumer == number]
             expected += len(gapless)
             if gapless:
@@ -132,9 +156,13 @@ async def _one_consumer(connection: Client, stream: str, filters: list[str], aft
                 yield Pulled(gapless, pending)
             if len(gapless) < len(messages) or (delivered or 0) >= expected:
                 raise Stale(f"message {expected} of the consumer was lost on its way")
-            if pending and delivered is not None and not messages:  # the server is idle: what was to come has been purged
-                pending = 0
+            if delivered is not None and delivered < before - 1:
+                raise Stale("the consumer has begun anew")
+            if not messages and (pending is None or (pending and delivered is not None)):
+                pending = 0  # there was nothing to begin with, or the server is idle: what was to come has been purged
                 yield Pulled([], pending)
+    except nats.errors.StaleConnectionError as error:
+        raise Stale("the connection was made anew") from error
     finally:
         await forget(connection, subscription)
 

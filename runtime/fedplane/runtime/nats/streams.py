@@ -3,7 +3,8 @@
 | stream | holds | what makes it right |
 |---|---|---|
 | LOG | facts of runs | one message per subject and a second one refused: each subject is a write-once register |
-| FLEET | what clusters advertise | the last message per subject |
+| FLEET | what clusters advertise | the last message per subject, of a bounded size; drops the oldest when full, which is said again soon |
+| ACCESS | who may use the bus | the last message per subject; refuses new ones when full, so that no revocation is ever dropped |
 | TIMERS | facts for later, and those that are due | message schedules; the server fires them though we be dead |
 | WORK | tasks | a work queue: a task is gone when it was acknowledged |
 | BULK | chunks of updates and models | one message per chunk; refuses new ones when full instead of dropping old ones |
@@ -11,6 +12,8 @@
 
 LETTERS is no part of this: it has the dead letters of webhooks, and is made when there is one; see `letters`.
 LOG and FLEET republish what they store, without the `log.` prefix: that is what subscribers hear, and nobody hears what was not stored.
+ACCESS is not republished: subscribers need not know of each other. It is apart from FLEET, because clusters write there:
+if they could fill what a revocation is kept in, whoever was thrown out would be let in again.
 Schedules need a stream of their own because a stream that refuses new messages may not have them.
 """
 
@@ -27,14 +30,17 @@ from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RePublish, Ret
 from fedplane.runtime.errors import BusError, Unreachable
 from fedplane.runtime.nats.connection import NO_ROOM, Patience, door
 from fedplane.runtime.observed import Difference
+from fedplane.schemas.facts import Advertised
 
 __all__ = [
-    "BULK", "FLEET", "FOLDS_CONSUMER", "LOG", "STATED", "STREAMS", "TIMERS", "TIMERS_CONSUMER", "VIEWS", "WORK",
-    "Limits", "declare", "declared", "drift", "stream_of",
+    "ACCESS", "ACCESS_SUBJECTS", "BULK", "FACT_STREAMS", "FLEET", "FOLDS_CONSUMER", "LOG", "STATED", "STREAMS", "TIMERS", "TIMERS_CONSUMER",
+    "VIEWS", "WORK", "Limits", "declare", "declared", "drift", "stream_of",
 ]  # fmt: skip
 
-LOG, FLEET, TIMERS, WORK, BULK, VIEWS = "LOG", "FLEET", "TIMERS", "WORK", "BULK", "KV_runs"
-STREAMS = (LOG, FLEET, TIMERS, WORK, BULK, VIEWS)
+LOG, FLEET, ACCESS, TIMERS, WORK, BULK, VIEWS = "LOG", "FLEET", "ACCESS", "TIMERS", "WORK", "BULK", "KV_runs"
+STREAMS = (LOG, FLEET, ACCESS, TIMERS, WORK, BULK, VIEWS)
+FACT_STREAMS = (LOG, FLEET, ACCESS)
+"""Those that keep facts; each fact is in one of them, see `stream_of`."""
 
 BEING_MADE_SECONDS = (0.05, 0.2, 1.0)
 """How long to wait each time for a stream that another process may be making: a server with a slow disk needs a second."""
@@ -44,6 +50,18 @@ STATED = "log."
 
 RUNS_SUBJECTS = "fed.v1.run.>"
 FLEET_SUBJECTS = "fed.v1.fleet.>"
+ACCESS_SUBJECTS = "fed.v1.access.>"
+
+FLEET_MESSAGE_BYTES_MAX = Advertised.bytes_max + 12_144
+"""An advertisement and its headers: 256 KiB."""
+
+FLEET_BYTES_MAX = 64_000_000
+"""Ten thousand clusters that say 6 KB each. It takes 244 that say as much as they can to drop anybody's advertisement,
+and whoever is dropped says it again before its lease is over.
+"""
+
+ACCESS_BYTES_MAX = 16_000_000
+"""There are two facts at most about one name, of less than 1 KB each: 8,000 names. Operators and authorizers state them, and no cluster."""
 
 TIMERS_CONSUMER = "timers"
 FOLDS_CONSUMER = "folds"
@@ -77,8 +95,12 @@ def _configurations(limits: Limits) -> list[StreamConfig]:
             deny_delete=True, max_bytes=limits.log_bytes, republish=RePublish(src=STATED + RUNS_SUBJECTS, dest=RUNS_SUBJECTS), **kept,
         ),
         StreamConfig(
-            name=FLEET, subjects=[STATED + FLEET_SUBJECTS], max_msgs_per_subject=1, max_bytes=64_000_000,
-            republish=RePublish(src=STATED + FLEET_SUBJECTS, dest=FLEET_SUBJECTS), **kept,
+            name=FLEET, subjects=[STATED + FLEET_SUBJECTS], max_msgs_per_subject=1, max_bytes=FLEET_BYTES_MAX,
+            max_msg_size=FLEET_MESSAGE_BYTES_MAX, republish=RePublish(src=STATED + FLEET_SUBJECTS, dest=FLEET_SUBJECTS), **kept,
+        ),
+        StreamConfig(
+            name=ACCESS, subjects=[STATED + ACCESS_SUBJECTS], max_msgs_per_subject=1, discard=DiscardPolicy.NEW, deny_delete=True,
+            max_bytes=ACCESS_BYTES_MAX, **kept,
         ),
         StreamConfig(
             name=TIMERS, subjects=["timer.fed.v1.>", "due.fed.v1.>"], max_msgs_per_subject=1, allow_msg_schedules=True,
@@ -188,4 +210,6 @@ async def _is_declared(jetstream: JetStreamContext) -> bool:
 
 def stream_of(pattern: str) -> str:
     """The stream that keeps facts of this pattern."""
-    return FLEET if pattern.startswith(FLEET_SUBJECTS[:-1]) else LOG
+    if pattern.startswith(FLEET_SUBJECTS[:-1]):
+        return FLEET
+    return ACCESS if pattern.startswith(ACCESS_SUBJECTS[:-1]) else LOG

@@ -1,4 +1,4 @@
-"""Durable subscriptions: pull consumers of the streams LOG and FLEET, under names that people choose.
+"""Durable subscriptions: pull consumers of the streams that keep facts, under names that people choose.
 
 The server keeps a consumer's place with the stream, so a reader that is killed goes on behind the last fact that it was done with.
 One process reads a consumer at a time, and one that is done with each fact before it takes the next hears them in the log's order.
@@ -28,7 +28,7 @@ from fedplane.runtime.errors import BadInput, BusError
 from fedplane.runtime.nats.connection import door
 from fedplane.runtime.nats.log import recorded
 from fedplane.runtime.nats.pull import LINGERING, Stale, ask, beginning, check_open, forget, take
-from fedplane.runtime.nats.streams import FLEET, LOG, STATED, stream_of
+from fedplane.runtime.nats.streams import FACT_STREAMS, STATED, stream_of
 from fedplane.runtime.ports import Handed, Recorded, Subscription
 from fedplane.runtime.subscribing import IDLE_SECONDS, check_name, check_number, check_owner, check_same
 from fedplane.schemas.subjects import reader_of
@@ -149,7 +149,7 @@ class NatsSubscriptions:
     async def every(self) -> list[Subscription]:
         """See `Subscriptions.every`."""
         found: list[Subscription] = []
-        for stream in (LOG, FLEET):
+        for stream in FACT_STREAMS:
             offset = 0
             with door("list the durable subscriptions"):
                 while page := await self._jetstream.consumers_info(stream, offset):
@@ -158,12 +158,12 @@ class NatsSubscriptions:
         return sorted(found, key=lambda each: each.name)
 
     async def _find(self, name: str) -> ConsumerInfo | None:
-        for stream in (LOG, FLEET):
+        for stream in FACT_STREAMS:
             with door(f"look for the durable subscription {name}"):
                 try:
                     info: ConsumerInfo = await self._jetstream.consumer_info(stream, name)
                 except nats.js.errors.NotFoundError:
-                    continue  # then it may be in the other stream
+                    continue  # then it may be in another stream
             if not _is_ours(info):
                 raise BadInput(f"the stream {stream} has a consumer {name} that fedplane did not make; choose another name")
             return info

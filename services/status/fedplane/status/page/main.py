@@ -9,6 +9,7 @@ from fedplane.runtime.ports import Bus
 from fedplane.runtime.replica import Replica
 from fedplane.runtime.service import serve
 from fedplane.runtime.settings import read
+from fedplane.schemas.roles import Role
 from fedplane.status.page.serving import serve_page
 from fedplane.status.page.settings import OwnPageSettings, PageSettings
 from fedplane.status.phases import Phases
@@ -35,7 +36,7 @@ def main() -> None:
     async def body(bus: Bus) -> None:
         await look(bus, settings)
 
-    serve("page", settings, body, declares=False)
+    serve("page", settings, body, declares=False, role=Role.OPERATOR)  # a person starts it, and it may see what a person may
 
 
 if __name__ == "__main__":
