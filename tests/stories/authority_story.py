@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fedplane.authorizer.grants import Role, inbox_of
 from fedplane.runtime.nats import Credentials
+from fedplane.schemas.roles import Role, inbox_of
 
 __all__ = ["ADDON", "Authority", "Known", "groups_of", "user_of"]
 
@@ -31,8 +31,8 @@ class Known:
     def pem(self) -> str:
         return self.certificate.read_text()
 
-    def credentials(self, authority: Path, role: Role, name: str) -> Credentials:
-        return Credentials(self.certificate, self.key, authority, inbox_of(role, name))
+    def credentials(self, authority: Path, role: Role, name: str, listening: str = "") -> Credentials:
+        return Credentials(self.certificate, self.key, authority, inbox_of(role, name), listening)
 
 
 class Authority:

@@ -4,23 +4,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedplane.authorizer import jetstream
-from fedplane.authorizer.grants import CLUSTERS, RUNS_MAX, SERVERS, Listening, Role, collaborator, of_role
-from fedplane.runtime.memory import matches
-from fedplane.runtime.nats import streams
+from fedplane.authorizer.grants import CLUSTERS, PATTERNS_MAX, RUNS_MAX, SERVERS, Listening, collaborator, listening, of_role, subscriber
+from fedplane.runtime.nats import letters, streams
 from fedplane.schemas.facts import FACTS, Fact
 from fedplane.schemas.names import NAME_PATTERN
+from fedplane.schemas.patterns import matches
+from fedplane.schemas.roles import Role
 
+SERVICES = [role for role in Role if role not in (Role.COLLABORATOR, Role.SUBSCRIBER)]
 NAMES = st.from_regex(NAME_PATTERN[:-1] + r"\Z").filter(lambda name: len(name) <= 20)
 
 
 def test_streams_and_consumers_are_called_as_they_are_declared() -> None:
-    declared = (*streams.STREAMS, streams.FOLDS_CONSUMER, streams.TIMERS_CONSUMER, streams.STATED)
+    declared = (*streams.STREAMS, streams.FOLDS_CONSUMER, streams.TIMERS_CONSUMER, streams.STATED, letters.LETTERS)
 
-    assert (*jetstream.STREAMS, jetstream.FOLDS, jetstream.KEPT_TIMERS, jetstream.STATED) == declared
+    assert (*jetstream.STREAMS, jetstream.FOLDS, jetstream.KEPT_TIMERS, jetstream.STATED, jetstream.LETTERS) == declared
+    assert jetstream.FACT_STREAMS == streams.FACT_STREAMS
 
 
 def test_every_fact_may_be_stated_by_somebody() -> None:
-    grants = [collaborator("a", ["r"]), *(of_role(role, "one") for role in Role if role is not Role.COLLABORATOR)]
+    grants = [collaborator("a", ["r"]), *(of_role(role, "one") for role in SERVICES)]
     may = [subject for grant in grants for subject in grant.publish]
 
     unsaid = [fact for fact in FACTS if not any(matches(pattern, f"log.{subject_of(fact)}") for pattern in may)]
@@ -33,12 +36,15 @@ def subject_of(fact: type[Fact]) -> str:
     return fact.pattern(**{name: value for name, value in known.items() if f"{{{name}}}" in fact.template}).replace("*", "1")
 
 
-def test_a_cluster_without_runs_may_advertise_and_nothing_else() -> None:
+def test_a_cluster_without_runs_may_advertise_and_ask_for_what_it_may_read_which_is_nothing() -> None:
     grant = collaborator("amsterdam", [])
 
-    assert grant.publish == ("log.fed.v1.fleet.amsterdam.advertised", "$JS.API.DIRECT.GET.FLEET.log.fed.v1.fleet.amsterdam.advertised")
+    assert grant.publish == (
+        "log.fed.v1.fleet.amsterdam.advertised", "$JS.API.DIRECT.GET.FLEET.log.fed.v1.fleet.amsterdam.advertised",
+        "listen.fed.v1.collaborator.amsterdam", "$JS.API.CONSUMER.MSG.NEXT.LOG.collaborator-amsterdam",
+    )  # fmt: skip
     assert grant.subscribe == ("_INBOX_collaborator_amsterdam.>",)
-    assert grant.listening is None
+    assert listening("amsterdam", []) is None
 
 
 def test_a_cluster_in_a_run_may_do_what_the_run_asks_of_it() -> None:
@@ -52,14 +58,24 @@ def test_a_cluster_in_a_run_may_do_what_the_run_asks_of_it() -> None:
     assert grant.account == CLUSTERS
     assert grant.publish == (
         "log.fed.v1.fleet.amsterdam.advertised", "$JS.API.DIRECT.GET.FLEET.log.fed.v1.fleet.amsterdam.advertised",
+        "listen.fed.v1.collaborator.amsterdam", "listen.fed.v1.collaborator.amsterdam.r",
+        "$JS.API.CONSUMER.MSG.NEXT.LOG.collaborator-amsterdam", "$JS.API.CONSUMER.MSG.NEXT.LOG.collaborator-amsterdam_r",
         "log.fed.v1.run.r.round.*.contributed.amsterdam", "log.fed.v1.run.r.round.*.declined.amsterdam",
         "log.fed.v1.run.r.round.*.evaluated.amsterdam", "bulk.fed.v1.r.*.update.amsterdam.*.*.*",
-        *(f"$JS.API.DIRECT.GET.LOG.log.{pattern}" for pattern in heard),
+        *(f"$JS.API.DIRECT.GET.LOG.log.fed.v1.run.r.round.*.{answer}.amsterdam" for answer in ("contributed", "declined", "evaluated")),
         "$JS.API.DIRECT.GET.BULK.bulk.fed.v1.r.*.model.>", "$JS.API.DIRECT.GET.BULK.bulk.fed.v1.r.given.*.*.>",
-        "$JS.API.DIRECT.GET.BULK.bulk.fed.v1.r.*.asked.>", "$JS.API.CONSUMER.MSG.NEXT.LOG.collaborator-amsterdam",
+        "$JS.API.DIRECT.GET.BULK.bulk.fed.v1.r.*.asked.>",
     )  # fmt: skip
     assert grant.subscribe == ("_INBOX_collaborator_amsterdam.>",)
-    assert grant.listening == Listening("LOG", "collaborator-amsterdam", tuple(f"log.{pattern}" for pattern in heard))
+    assert listening("amsterdam", ["r"]) == Listening("LOG", "collaborator-amsterdam", tuple(f"log.{pattern}" for pattern in heard))
+
+
+def test_a_reader_of_one_run_is_made_if_the_cluster_takes_part_in_it() -> None:
+    of_one = listening("amsterdam", ["r1", "r2"], "r1")
+
+    assert of_one is not None
+    assert (of_one.consumer, {name.split(".")[4] for name in of_one.filters}) == ("collaborator-amsterdam_r1", {"r1"})
+    assert listening("amsterdam", ["r1", "r2"], "r3") is None
 
 
 @given(NAMES, NAMES, st.sets(NAMES, max_size=3), NAMES)
@@ -77,15 +93,39 @@ def test_whoever_is_outside_the_account_of_the_streams_asks_for_nothing_that_a_b
     asks = [subject for subject in collaborator("a", ["r"]).publish if subject.startswith("$JS.")]
     kinds = {subject.split(".fed.")[0].removeprefix("$JS.API.") for subject in asks}
 
-    assert kinds == {"DIRECT.GET.FLEET.log", "DIRECT.GET.LOG.log", "DIRECT.GET.BULK.bulk", "CONSUMER.MSG.NEXT.LOG.collaborator-a"}
-    assert of_role(Role.SUBSCRIBER, "grafana").publish == ()
+    assert kinds == {
+        "DIRECT.GET.FLEET.log",
+        "DIRECT.GET.LOG.log",
+        "DIRECT.GET.BULK.bulk",
+        *(f"CONSUMER.MSG.NEXT.LOG.collaborator-{name}" for name in ("a", "a_r")),
+    }
+    assert subscriber("grafana", ["fed.v1.>"]).publish == ()
+
+
+def test_nothing_that_a_cluster_asks_of_a_server_can_be_asked_of_more_by_writing_a_wildcard() -> None:
+    """Servers compare words with rights, so "*" allows the word ">", which as the last one of a question stands for everything below."""
+    asks = [subject for subject in collaborator("a", ["r"]).publish if subject.startswith("$JS.")]
+
+    assert [subject for subject in asks if subject.endswith("*")] == []
 
 
 def test_services_are_in_the_account_of_the_streams_each_with_an_inbox_of_its_own() -> None:
-    services = [of_role(role, "one") for role in Role if role not in (Role.COLLABORATOR, Role.SUBSCRIBER)]
+    services = [of_role(role, "one") for role in SERVICES]
 
     assert {grant.account for grant in services} == {SERVERS}
     assert len({grant.subscribe for grant in services}) == len(services)
+
+
+def test_whoever_is_asked_something_may_answer_and_nobody_else() -> None:
+    assert [role for role in SERVICES if of_role(role, "one").answers] == [Role.AUTHORIZER, Role.OPERATOR]
+
+
+def test_a_subscriber_to_more_than_a_token_holds_hears_what_came_last() -> None:
+    patterns = [f"fed.v1.run.r{number:04}.>" for number in range(PATTERNS_MAX + 1)]
+
+    grant = subscriber("grafana", patterns)
+
+    assert (grant.subscribe, grant.left_out) == (tuple(patterns[1:]), ("fed.v1.run.r0000.>",))
 
 
 def test_a_cluster_in_more_runs_than_a_token_holds_has_the_first_by_name() -> None:

@@ -4,8 +4,9 @@ import pytest
 from authority_story import ADDON, groups_of, user_of
 
 from fedplane.authorizer.certificates import Certificate
-from fedplane.authorizer.grants import Role
-from fedplane.authorizer.identity import Identity, Refused, Trust, identify
+from fedplane.authorizer.identity import Because, Identity, Refused, Trust, identify
+from fedplane.runtime.metrics import CONNECTIONS_REFUSED
+from fedplane.schemas.roles import Role
 
 TRUST = Trust(ADDON, clusters=frozenset({"ocm"}), services=frozenset({"ours"}))
 
@@ -65,3 +66,13 @@ def test_whoever_does_not_fit_is_refused_with_the_reason(certificates: tuple[Cer
 
     assert isinstance(refused, Refused)
     assert reason in refused.reason
+
+
+def test_refusals_are_counted_by_the_kinds_of_reasons_that_there_are() -> None:
+    assert {attribute.name: set(attribute.values) for attribute in CONNECTIONS_REFUSED.attributes} == {"error.type": set(Because)}
+
+
+def test_a_refusal_says_of_what_kind_its_reason_is() -> None:
+    reasons = [identify(each, TRUST) for each in ((), agent("Amsterdam"), chain("fedplane:status:one", authority="stranger"))]
+
+    assert [each.because for each in reasons if isinstance(each, Refused)] == [Because.CERTIFICATE, Because.SUBJECT, Because.AUTHORITY]

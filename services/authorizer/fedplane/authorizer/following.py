@@ -1,46 +1,71 @@
 """Keeping rights to what the log says: a server does not change those of a connection that exists, so it is ended, and made anew.
 
-Each replica ends connections when it has heard of a change itself, so whichever of them answers, the last one to hear has the last word.
-What changed while no replica was there counts when a connection is made again, at the latest when its grant has expired.
+The core of the authorizer's loop. What it decides is a look at all connections whenever anybody's rights may have changed: because of a
+fact, because a run's grace or a grant is over, and every half a minute in any case. A connection whose name has another mark than that
+of now is ended then. So it does not matter which replica has let it in, whether that one was behind, or whether any was there meanwhile.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 
-import structlog
+from fedplane.authorizer.grants import connections_of
+from fedplane.authorizer.identity import Identity, Refused
+from fedplane.authorizer.standing import PATTERNS, Known, evolve, judge, over
+from fedplane.runtime.ports import Recorded
+from fedplane.runtime.replica import Action, Perform
+from fedplane.schemas.roles import Role
 
-from fedplane.authorizer.grants import Role
-from fedplane.authorizer.participants import PATTERNS, Participants, changed, evolve
-from fedplane.runtime.errors import BusError
-from fedplane.runtime.ports import Log
+__all__ = ["Followed", "Following", "is_overtaken", "room_of"]
 
-__all__ = ["Following"]
+LOOK_SECONDS = 30
+"""How often to look at all connections though nothing seems to have changed: a server may let somebody in just while we look."""
+
+TICK_SECONDS = 1.0
+"""How late the end of a run's grace may be noticed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What is known, and how many facts have changed it."""
+
+    known: Known = field(default_factory=Known)
+    changes: int = 0
 
 
 class Following:
-    """The participants of all live runs, as one replica knows them. `end` ends the connections of users with these names."""
+    """See `Core`. Its one effect has no words: look at all connections, and at all readers that were made for others."""
 
-    def __init__(self, log: Log, end: Callable[[frozenset[str]], Awaitable[int]]) -> None:
-        self.participants: Participants = {}
-        self.live = False
-        self._log, self._end = log, end
+    patterns = PATTERNS
+    tick_seconds = TICK_SECONDS
 
-    async def run(self) -> None:
-        """Read the log and end what it has overtaken, until cancelled."""
-        async for batch in self._log.tail(PATTERNS):
-            before = self.participants
-            for record in batch.records:
-                self.participants = evolve(self.participants, record)
-            if self.live:
-                await self._followed(changed(before, self.participants))
-            self.live = self.live or batch.live
+    def initial(self) -> Followed:
+        """See `Core.initial`."""
+        return Followed()
 
-    async def _followed(self, clusters: frozenset[str]) -> None:
-        if not clusters:
-            return
-        logger = structlog.get_logger()
-        try:
-            ended = await self._end(frozenset(f"{Role.COLLABORATOR}:{cluster}" for cluster in clusters))
-        except BusError as error:
-            logger.warning("connections keep their rights until their grants expire", clusters=sorted(clusters), why=str(error))
-        else:
-            logger.info("had connections made anew, since rights have changed", clusters=sorted(clusters), connections=ended)
+    def evolve(self, state: Followed, record: Recorded) -> Followed:
+        """See `Core.evolve`."""
+        known = evolve(state.known, record.fact)
+        return state if known is state.known else Followed(known, state.changes + 1)
+
+    def decide(self, state: Followed, now: datetime) -> Sequence[Action]:
+        """See `Core.decide`."""
+        return [Perform((state.changes, over(state.known, now), int(now.timestamp()) // LOOK_SECONDS), None)]
+
+
+def is_overtaken(user: str, known: Known, now: datetime) -> bool:
+    """Whether the connection of a user by this name, `ROLE:NAME:MARK`, has rights of another time; we let in nobody of another name."""
+    words = user.split(":")
+    if len(words) != 3 or words[0] not in set(Role):
+        return False
+    standing = judge(Identity(Role(words[0]), words[1]), known, now)
+    return isinstance(standing, Refused) or standing.mark != words[2]
+
+
+def room_of(user: str, known: Known, now: datetime) -> tuple[str, int | None]:
+    """Whose connection it is, and how many such he may have; None is any number, for whom we have not let in."""
+    role, _, name = user.rpartition(":")[0].partition(":")
+    if role not in set(Role):
+        return user, None
+    standing = judge(Identity(Role(role), name), known, now)
+    return f"{role}:{name}", 0 if isinstance(standing, Refused) else connections_of(Role(role), len(standing.runs))

@@ -13,15 +13,15 @@ Rules that keep this file honest:
 1. A wildcard stands for what the role has all of. In what a cluster may do there are exact runs and the cluster's own name.
 2. A right that reaches further than its role needs, since a request's body says what is meant, is given to nobody outside.
 3. What is not listed is denied.
+4. Nothing outside that is asked of a server ends in `*`. A server takes the word `>` for one that `*` allows, and answers it as a wildcard.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from datetime import datetime
 
 from fedplane.authorizer import jetstream as js
 from fedplane.schemas.facts import (
-    EVERYTHING,
     FACTS,
     Advertised,
     Closed,
@@ -35,23 +35,39 @@ from fedplane.schemas.facts import (
     RunFact,
     run_level_facts_of,
 )
+from fedplane.schemas.roles import Role, inbox_of
 from fedplane.schemas.subjects import (
     WORK_TEMPLATE,
     archive_piece,
     bulk_of_round,
     bulk_of_run,
     chunks_of,
+    dead_letters,
     given_piece,
+    listen,
+    reader_of,
     update_piece,
 )
 
-__all__ = ["CLUSTERS", "RUNS_MAX", "SERVERS", "SUBSCRIBERS", "Grant", "Limits", "Listening", "Role", "collaborator", "inbox_of", "of_role"]
+__all__ = [
+    "ASKED", "CLUSTERS", "LISTENED", "PATTERNS_MAX", "RUNS_MAX", "SERVERS", "SUBSCRIBERS", "Grant", "Limits", "Listening", "collaborator",
+    "connections_of", "listening", "of_role", "subscriber",
+]  # fmt: skip
 
 SERVERS, CLUSTERS, SUBSCRIBERS = "BUS", "CLUSTERS", "SUBSCRIBERS"
 """The accounts: the one that has the streams, and those from which they are reached by imports."""
 
+LISTENED = js.LOG
+"""The stream that collaborators listen to."""
+
+ASKED = listen(Role.COLLABORATOR, ">")
+"""Where they ask for readers of it."""
+
 RUNS_MAX = 100
-"""In how many live runs a cluster takes part at most, as far as grants go: each is fifteen subjects, in a token of a hundred kilobytes."""
+"""In how many live runs a cluster takes part at most, as far as grants go: 12 subjects each, in a token of half a megabyte at most."""
+
+PATTERNS_MAX = 2000
+"""What one subscriber may hear in patterns, a few for each run of its namespace, in a token of 0.6 MB at most."""
 
 ANSWERS: tuple[type[RunFact], ...] = (Contributed, Declined, Evaluated)
 HEARD: tuple[type[RunFact], ...] = (Invited, *ANSWERS, Rejected)
@@ -61,21 +77,9 @@ ENDS: tuple[type[RunFact], ...] = (Closed, RoundFailed)
 """What of a round is about all of them."""
 
 
-class Role(StrEnum):
-    """Who may connect. The values are what `said_by` says of those who state facts, and what certificates say."""
-
-    SCHEDULER = "scheduler"
-    AGGREGATOR = "aggregator"
-    STATUS = "status"
-    DRIVER = "driver"
-    OPERATOR = "cli"
-    COLLABORATOR = "collaborator"
-    SUBSCRIBER = "subscriber"
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one connection may take. How many connections there may be is a limit of an account, and in its configuration."""
+    """What one connection may take, and how many the client may have. A server knows no bound of the latter: see `crowds`."""
 
     subscriptions: int = 50
     """A service has a reader per stream, its queues and an inbox."""
@@ -85,6 +89,9 @@ class Limits:
 
     expires_seconds: int = 3600
     """Then the server ends the connection, and who makes it anew is asked for its certificate again."""
+
+    connections: int = 1000
+    """Replicas of a service share its name, and each has two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,37 +113,66 @@ class Grant:
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
     limits: Limits = Limits()
-    listening: Listening | None = None
+    answers: bool = False
+    """Whether it may answer, once, whoever asks it something."""
+
     left_out: tuple[str, ...] = ()
-    """Runs in which the cluster takes part and has no rights, because there are more than `RUNS_MAX`."""
+    """Runs in which the cluster takes part and has no rights, because there are more than `RUNS_MAX`; or patterns of a subscriber."""
 
+    until: datetime | None = None
+    """When the rights end, if that is before the connection's own time is over."""
 
-def inbox_of(role: Role, name: str) -> str:
-    """Where answers to this client come: no other one may listen there. Names have no underscore, so no two are alike."""
-    return f"_INBOX_{role}_{name}"
+    mark: str = ""
+    """By what the log said when it was made: see `standing`."""
 
 
 def collaborator(cluster: str, runs: Iterable[str]) -> Grant:
     """What the collaborator of a cluster may do that takes part in these live runs. Of more than `RUNS_MAX` the first by name count."""
     every = tuple(sorted(runs))
     known = every[:RUNS_MAX]
-    filters = tuple(js.STATED + pattern for run in known for pattern in _heard(cluster, run))
-    consumer = f"{Role.COLLABORATOR}-{cluster}"
     own = js.STATED + Advertised.pattern(cluster=cluster)
     publish = (
         own,
         js.last(js.FLEET, own),
+        *(listen(Role.COLLABORATOR, cluster, run) for run in ("", *known)),
+        *(js.next_messages(LISTENED, _consumer(cluster, run)) for run in ("", *known)),
         *(js.STATED + answer.pattern(run=run, cluster=cluster) for run in known for answer in ANSWERS),
         *(f"{update_piece(run, '*', cluster, '*', '*')}.*" for run in known),
-        *(js.last(js.LOG, pattern) for pattern in filters),
+        *(js.last(js.LOG, js.STATED + answer.pattern(run=run, cluster=cluster)) for run in known for answer in ANSWERS),
         *(js.last(js.BULK, pattern) for run in known for pattern in _models(run)),
-        *((js.next_messages(js.LOG, consumer),) if known else ()),
     )
-    return Grant(
-        Role.COLLABORATOR, cluster, CLUSTERS, publish, (f"{inbox_of(Role.COLLABORATOR, cluster)}.>",),
-        Limits(subscriptions=10), Listening(js.LOG, consumer, filters) if known else None,
-        every[RUNS_MAX:],
-    )  # fmt: skip
+    inbox = f"{inbox_of(Role.COLLABORATOR, cluster)}.>"
+    limits = Limits(subscriptions=10, connections=connections_of(Role.COLLABORATOR, len(known)))
+    return Grant(Role.COLLABORATOR, cluster, CLUSTERS, publish, (inbox,), limits, left_out=every[RUNS_MAX:])
+
+
+def connections_of(role: Role, runs: int) -> int:
+    """How many connections a client of that role may have, which takes part in so many runs.
+
+    A process has two, and on a hub there is one for each run. Those that it has lost without a word count until the server misses them.
+    """
+    match role:
+        case Role.COLLABORATOR:
+            return 8 + 4 * min(runs, RUNS_MAX)
+        case Role.SUBSCRIBER:
+            return 8
+    return Limits().connections
+
+
+def listening(cluster: str, runs: Iterable[str], run: str = "") -> Listening | None:
+    """The consumer that is made for a cluster in these live runs, of all of them or of one; None if there is nothing that it may read."""
+    known = tuple(sorted(runs))[:RUNS_MAX]
+    wanted = tuple(each for each in known if run in ("", each))
+    return Listening(LISTENED, _consumer(cluster, run), _filters(cluster, wanted)) if wanted else None
+
+
+def _consumer(cluster: str, run: str) -> str:
+    """No name has an underscore, so no two of these are alike."""
+    return f"{Role.COLLABORATOR}-{cluster}" + (f"_{run}" if run else "")
+
+
+def _filters(cluster: str, runs: Iterable[str]) -> tuple[str, ...]:
+    return tuple(js.STATED + pattern for run in runs for pattern in _heard(cluster, run))
 
 
 def _heard(cluster: str, run: str) -> tuple[str, ...]:
@@ -149,12 +185,19 @@ def _models(run: str) -> tuple[str, ...]:
     return (bulk_of_round(run, "*", "model"), chunks_of(given_piece(run, "*", "*")), bulk_of_round(run, "*", "asked"))
 
 
+def subscriber(name: str, patterns: Sequence[str]) -> Grant:
+    """What a subscriber may do who may hear this. It asks for nothing, so it publishes nothing. Of too many patterns the last count."""
+    kept, left_out = tuple(patterns[-PATTERNS_MAX:]), tuple(patterns[:-PATTERNS_MAX])
+    limits = Limits(subscriptions=10, connections=connections_of(Role.SUBSCRIBER, 0))
+    return Grant(Role.SUBSCRIBER, name, SUBSCRIBERS, (), kept, limits, left_out=left_out)
+
+
 def of_role(role: Role, name: str) -> Grant:
-    """What a client of any other role may do; `name` tells one from another. Raises KeyError for a collaborator, whose rights have runs."""
-    if role is Role.SUBSCRIBER:  # it asks for nothing, so it publishes nothing
-        return Grant(role, name, SUBSCRIBERS, (), (EVERYTHING,), Limits(subscriptions=10))
+    """What a service or an operator may do; `name` tells one from another. Raises KeyError for a role whose rights depend on the log."""
     stated = tuple(js.STATED + fact.pattern() for fact in FACTS if _says(role, fact.said_by))
-    return Grant(role, name, SERVERS, tuple(dict.fromkeys((*stated, *_ASKS[role]))), (f"{inbox_of(role, name)}.>",))
+    publish = tuple(dict.fromkeys((*stated, *_ASKS[role])))
+    hears = (f"{inbox_of(role, name)}.>", *_HEARS.get(role, ()))
+    return Grant(role, name, SERVERS, publish, hears, answers=role in _HEARS)
 
 
 def _says(role: Role, said_by: str) -> bool:
@@ -165,6 +208,7 @@ def _says(role: Role, said_by: str) -> bool:
 
 _FACTS = (*js.read_any(js.LOG), js.read_register(js.LOG))
 _FLEET = (*js.read_any(js.FLEET), js.read_register(js.FLEET))
+_ACCESS = (*js.read_any(js.ACCESS), js.read_register(js.ACCESS))
 _OF_ROUNDS = tuple(js.last(js.BULK, bulk_of_round("*", "*", kind)) for kind in ("update", "model", "asked", "reply"))
 _GIVEN = chunks_of(given_piece("*", "*", "*"))
 
@@ -183,12 +227,24 @@ _ASKS: dict[Role, tuple[str, ...]] = {
         js.view("*"), *js.read_any(js.VIEWS), js.read_register(js.VIEWS), js.purge(js.VIEWS),
     ),
     Role.DRIVER: (
-        js.describe(js.VIEWS), *_FACTS, *_OF_ROUNDS, bulk_of_round("*", "*", "asked"), js.purge(js.BULK),
+        js.describe(js.VIEWS), *_FACTS, *_OF_ROUNDS, bulk_of_round("*", "*", "asked"), bulk_of_round("*", "*", "model"), js.purge(js.BULK),
     ),
     Role.OPERATOR: (
-        *(js.describe(stream) for stream in js.STREAMS), *_FACTS, *_FLEET, *js.inspect(js.LOG), *js.inspect(js.FLEET),
-        *js.read_any(js.VIEWS), js.read_register(js.VIEWS),
+        *(js.describe(stream) for stream in js.STREAMS), *js.examine(),
+        *_FACTS, *_FLEET, *_ACCESS, *(each for stream in js.FACT_STREAMS for each in (*js.inspect(stream), *js.subscribe(stream))),
+        *js.read_any(js.VIEWS), js.read_register(js.VIEWS), js.last(js.VIEWS, js.view("*")),
+        reader_of("*"), dead_letters(), *js.bury(),
         _GIVEN, js.last(js.BULK, bulk_of_run("*")), js.purge(js.BULK),
+    ),
+    Role.AUTHORIZER: (
+        *_FACTS, *_ACCESS, js.remove(LISTENED), f"$JS.API.CONSUMER.INFO.{LISTENED}.*",
+        *js.read_any(js.BULK), js.purge(js.BULK),
     ),
 }  # fmt: skip
 """What each role asks of the server beside stating facts."""
+
+_HEARS: dict[Role, tuple[str, ...]] = {
+    Role.OPERATOR: (reader_of("*"),),
+    Role.AUTHORIZER: (ASKED,),
+}
+"""What a role is asked by others beside what is answered to itself: who reads a durable subscription, what a cluster may read."""

@@ -11,12 +11,13 @@ Source: OCM's registration of add-ons, `pkg/registration/register/csr` and `pkg/
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from fedplane.authorizer.certificates import Certificate
-from fedplane.authorizer.grants import Role
 from fedplane.schemas.names import is_name
+from fedplane.schemas.roles import Role
 
-__all__ = ["SERVICE", "Identity", "Refused", "Trust", "identify"]
+__all__ = ["SERVICE", "Because", "Identity", "Refused", "Trust", "identify"]
 
 PREFIX = "system:open-cluster-management"
 
@@ -31,12 +32,41 @@ class Identity:
     role: Role
     name: str
 
+    def __str__(self) -> str:
+        return f"{self.role} {self.name}"
+
+
+class Because(StrEnum):
+    """The kinds of reasons for which somebody is not let in, as they are counted."""
+
+    CERTIFICATE = "certificate"
+    """There is none that was verified, or it cannot be read."""
+
+    AUTHORITY = "authority"
+    """Whose signature it has is not for clients of this kind."""
+
+    SUBJECT = "subject"
+    """It names nobody whom we know."""
+
+    NOT_GRANTED = "not-granted"
+    """Nobody has granted it anything, or it was granted to another certificate."""
+
+    EXPIRED = "expired"
+    """What was granted is over."""
+
+    REVOKED = "revoked"
+    """Somebody has thrown it out."""
+
+    CROWDED = "crowded"
+    """It has as many connections as it can use."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a client is not let in: a sentence for the log, and for whoever looks why a connection fails."""
+    """Why a client is not let in: a sentence for the log, and for whoever looks why a connection fails, and its kind."""
 
     reason: str
+    because: Because
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,36 +81,37 @@ class Trust:
 def identify(chain: Sequence[Certificate], trust: Trust) -> Identity | Refused:
     """Whose chain this is. It begins with the client's certificate and ends with the authority's, and the server has verified it."""
     if not chain:
-        return Refused("there is no certificate that the server could verify; connect with one")
+        return Refused("there is no certificate that the server could verify; connect with one", Because.CERTIFICATE)
     leaf, authority = chain[0], chain[-1].fingerprint
     if len(leaf.common_names) != 1:
-        return Refused(f"the certificate has {len(leaf.common_names)} common names, and one is wanted")
+        return Refused(f"the certificate has {len(leaf.common_names)} common names, and one is wanted", Because.SUBJECT)
     (name,) = leaf.common_names
     if authority in trust.services and name.startswith(f"{SERVICE}:"):
         return _service(name)
     if authority in trust.clusters:
         return _cluster(name, leaf.groups, trust.addon)
-    return Refused(f"the authority of {name!r} is not one for clients of this kind")
+    return Refused(f"the authority of {name!r} is not one for clients of this kind", Because.AUTHORITY)
 
 
 def _service(name: str) -> Identity | Refused:
     _, *words = name.split(":")
     roles = [role for role in Role if role is not Role.COLLABORATOR and words[:1] == [role]]
     if len(words) != 2 or not roles or not is_name(words[1]):
-        return Refused(f"{name!r} is not {SERVICE}:ROLE:NAME with a role that we know and a name in lower-case letters, digits and dashes")
+        wanted = f"{SERVICE}:ROLE:NAME with a role that we know and a name in lower-case letters, digits and dashes"
+        return Refused(f"{name!r} is not {wanted}", Because.SUBJECT)
     return Identity(roles[0], words[1])
 
 
 def _cluster(name: str, groups: frozenset[str], addon: str) -> Identity | Refused:
     words = name.removeprefix(f"{PREFIX}:").split(":") if name.startswith(f"{PREFIX}:") else []
     if len(words) != 6 or words[::2] != ["cluster", "addon", "agent"] or words[3] != addon:
-        return Refused(f"{name!r} is no agent of the add-on {addon}")
+        return Refused(f"{name!r} is no agent of the add-on {addon}", Because.SUBJECT)
     cluster, agent = words[1], words[5]
     if not is_name(cluster) or not is_name(agent):
-        return Refused(f"{name!r} names a cluster or an agent by what is no DNS label (RFC 1123)")
+        return Refused(f"{name!r} names a cluster or an agent by what is no DNS label (RFC 1123)", Because.SUBJECT)
     wanted = {f"{PREFIX}:cluster:{cluster}:addon:{addon}", f"{PREFIX}:addon:{addon}"}
     if missing := sorted(wanted - groups):
-        return Refused(f"{name!r} is not in the group {missing[0]}")
+        return Refused(f"{name!r} is not in the group {missing[0]}", Because.SUBJECT)
     if others := sorted(group for group in groups - wanted if group.startswith(f"{PREFIX}:")):
-        return Refused(f"{name!r} is in the group {others[0]}, which is another one's")
+        return Refused(f"{name!r} is in the group {others[0]}, which is another one's", Because.SUBJECT)
     return Identity(Role.COLLABORATOR, cluster)

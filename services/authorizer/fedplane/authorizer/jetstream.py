@@ -8,14 +8,17 @@ Source: the JetStream API, as nats-server 2.15 serves it and nats-py 2.16 asks i
 """
 
 __all__ = [
-    "BULK", "FLEET", "FOLDS", "KEPT_TIMERS", "LOG", "STATED", "STREAMS", "TIMERS", "VIEWS", "WORK", "acknowledge", "declare", "describe",
-    "inspect", "last", "lease", "next_messages", "purge", "read_any", "read_register", "view",
+    "ACCESS", "BULK", "FACT_STREAMS", "FLEET", "FOLDS", "KEPT_TIMERS", "LETTERS", "LOG", "STATED", "STREAMS", "TIMERS", "VIEWS", "WORK",
+    "acknowledge", "bury", "declare", "describe", "examine", "inspect", "last", "lease", "next_messages", "purge", "read_any",
+    "read_register", "remove", "subscribe", "view",
 ]  # fmt: skip
 
-LOG, FLEET, TIMERS, WORK, BULK, VIEWS = STREAMS = ("LOG", "FLEET", "TIMERS", "WORK", "BULK", "KV_runs")
+LOG, FLEET, ACCESS, TIMERS, WORK, BULK, VIEWS = STREAMS = ("LOG", "FLEET", "ACCESS", "TIMERS", "WORK", "BULK", "KV_runs")
+FACT_STREAMS = (LOG, FLEET, ACCESS)
+LETTERS = "LETTERS"
 FOLDS, KEPT_TIMERS = "folds", "timers"
 STATED = "log."
-"""The names that `runtime.nats.streams` declares. That one speaks to servers and this one is pure; a test compares them."""
+"""The names that `runtime.nats.streams` and `letters` declare. Those speak to servers and this one is pure; a test compares them."""
 
 
 def last(stream: str, pattern: str) -> str:
@@ -61,6 +64,31 @@ def purge(stream: str) -> str:
 def inspect(stream: str) -> tuple[str, ...]:
     """Look for consumers, as durable listeners and `fedplane doctor` do."""
     return (f"$JS.API.CONSUMER.INFO.{stream}.*", f"$JS.API.CONSUMER.LIST.{stream}")
+
+
+def examine() -> tuple[str, ...]:
+    """Ask whether there is JetStream and who takes work, as `fedplane doctor` does; the rest of its look is asked for elsewhere."""
+    return ("$JS.API.INFO", f"$JS.API.CONSUMER.INFO.{WORK}.{FOLDS}", f"$JS.API.CONSUMER.INFO.{TIMERS}.{KEPT_TIMERS}")
+
+
+def remove(stream: str) -> str:
+    """Remove consumers, whoever has made them."""
+    return f"$JS.API.CONSUMER.DELETE.{stream}.*"
+
+
+def subscribe(stream: str) -> tuple[str, ...]:
+    """Make durable consumers, read them as `subscriptions` does, and remove them. `inspect` and the reading are given besides.
+
+    Other clients name a single filter in the subject, behind the consumer's name.
+    """
+    return (
+        f"$JS.API.CONSUMER.DURABLE.CREATE.{stream}.*", f"$JS.API.CONSUMER.CREATE.{stream}.>", acknowledge(stream, "*"), remove(stream),
+    )  # fmt: skip
+
+
+def bury() -> tuple[str, ...]:
+    """Make the stream of dead letters when there is one, read it, and remove letters."""
+    return (describe(LETTERS), f"$JS.API.STREAM.CREATE.{LETTERS}", *read_any(LETTERS), purge(LETTERS))
 
 
 def declare() -> tuple[str, ...]:

@@ -1,0 +1,89 @@
+"""What a cluster may store in a run, and from when on it is too much."""
+
+from datetime import UTC, datetime
+
+from fedplane.authorizer.quotas import FACT_BYTES, FACT_BYTES_EACH, ROUNDS_KEPT, SLACK_BYTES, UPDATES_MAX, Quotas, Stored, excess
+from fedplane.schemas.facts import Opened
+from fedplane.schemas.models import Model, Task
+
+RUN, CLUSTER = "cats-01234567", "amsterdam"
+FIRST = 1_000_000_000
+MODEL = 100_000_000
+
+
+def opened(round_: int, model_bytes: int | None = MODEL) -> Opened:
+    model = None if model_bytes is None else Model.model_construct(run=RUN, round=round_, bytes=model_bytes)
+    return Opened.model_construct(
+        run=RUN, round=round_, at=datetime(2026, 1, 2, tzinfo=UTC), task=Task.TRAIN, training_round=round_, clusters=(CLUSTER,), minimum=1,
+        model=model,
+    )  # fmt: skip
+
+
+def chunk(round_: int, size: int, cluster: str = CLUSTER) -> Stored:
+    return Stored(RUN, cluster, round_, size)
+
+
+def test_an_update_that_is_sent_twice_is_none_too_many_and_a_fifth_one_is():
+    quotas = Quotas(FIRST).opens(opened(3))
+    twice = quotas.stores(chunk(3, 2 * MODEL))
+    too_often = twice.stores(chunk(3, (UPDATES_MAX - 2) * MODEL)).stores(chunk(3, SLACK_BYTES + 1))
+
+    assert excess(quotas, CLUSTER) == ""
+    assert excess(twice, CLUSTER) == ""
+    assert excess(too_often, CLUSTER) == "it stored 464,000,001 bytes of updates for round 3, where 464,000,000 are many"
+
+
+def test_each_round_has_room_of_its_own():
+    quotas = Quotas(FIRST)
+    for number in range(100):
+        quotas = quotas.opens(opened(number)).stores(chunk(number, MODEL))
+
+    assert excess(quotas, CLUSTER) == ""
+    assert len(quotas.answers[CLUSTER].by_round) == ROUNDS_KEPT
+
+
+def test_what_comes_for_rounds_long_past_is_counted_together():
+    quotas = Quotas(FIRST)
+    for number in range(ROUNDS_KEPT + 5):
+        quotas = quotas.opens(opened(number)).stores(chunk(number, 1))
+    late = quotas
+    for number in range(4):
+        late = late.stores(chunk(number, MODEL))
+    too_late = late.stores(chunk(0, SLACK_BYTES + 1))
+
+    assert [excess(quotas, CLUSTER), excess(late, CLUSTER)] == ["", ""]
+    assert excess(too_late, CLUSTER) == "it stored 464,000,001 bytes of updates for rounds long past, where 464,000,000 are many"
+
+
+def test_a_first_model_may_have_what_the_store_has_room_for():
+    quotas = Quotas(FIRST).opens(opened(0, None)).stores(chunk(0, FIRST))
+
+    assert excess(quotas, CLUSTER) == ""
+    assert excess(quotas.stores(chunk(0, 1)), CLUSTER).startswith("it stored 1,000,000,001 bytes of updates for round 0")
+
+
+def test_what_is_for_rounds_that_nobody_opened_is_counted_together():
+    quotas = Quotas(FIRST).opens(opened(1))
+    for number in range(1_000, 1_064):
+        quotas = quotas.stores(chunk(number, 1_000_000))
+    too_much = quotas.stores(chunk(5_000, 1))
+
+    assert excess(quotas, CLUSTER) == ""
+    assert "64,000,001 bytes of updates for rounds that nobody asked it about" in excess(too_much, CLUSTER)
+
+
+def test_what_another_cluster_stores_is_not_its_own():
+    quotas = Quotas(FIRST).opens(opened(1)).stores(chunk(7, 2 * SLACK_BYTES, "berlin"))
+
+    assert excess(quotas, CLUSTER) == ""
+    assert excess(quotas, "berlin") != ""
+
+
+def test_facts_may_have_what_a_large_update_needs_and_more_with_each_round():
+    filled = Stored(RUN, CLUSTER, 1, FACT_BYTES + 2 * FACT_BYTES_EACH, is_fact=True)
+    quotas = Quotas(FIRST).opens(opened(0)).opens(opened(1)).stores(filled)
+    over = quotas.stores(Stored(RUN, CLUSTER, 1, 1, is_fact=True))
+
+    assert excess(quotas, CLUSTER) == ""
+    assert excess(over, CLUSTER) == "its facts have 1,128,001 bytes, and in 2 rounds 1,128,000 are many"
+    assert excess(over.opens(opened(2)), CLUSTER) == ""
