@@ -14,10 +14,15 @@ from typing import Any
 from typer.main import get_command
 
 from fedplane.cli.exits import MEANINGS
-from fedplane.cli.main import COMMANDS, app
+from fedplane.cli.main import COMMANDS, GROUPS, app
 from fedplane.schemas.generate import keep
 
-SHARED = {"The directory of `fedplane up`.", "The federation's NATS server; that of `fedplane up` if not given."}
+SHARED = {
+    "The directory of `fedplane up`.",
+    "The federation's NATS server; that of `fedplane up` if not given.",
+    "The bundle that says who you are; that of `fedplane up` if not given.",
+    "Speak plain text to the server, as nobody: for a network that you trust.",
+}
 """The help of the options that say which federation a command means: the page's opening tells of them once."""
 
 PAGE = Path(__file__).parent / "reference" / "cli.md"
@@ -35,10 +40,16 @@ OPENING = """\
 Without it the command means the federation that `fedplane up` runs in `.fedplane` of this directory.
 `--state DIR`, or the variable FEDPLANE_STATE, names another directory; on the command line it counts more than a variable with a URL.
 
+**As whom.** With it goes `--credentials FILE`, or the variable FEDPLANE_CREDENTIALS: the bundle that says who you are.
+That of `fedplane up` is found by itself.
+A server that asks nobody has an address with `nats://`, and is spoken to only with `--insecure`, or the variable FEDPLANE_INSECURE.
+How to get a bundle: [secure](../how-to/secure.md).
+
 **Which run.** RUN is a run's id, the beginning of it if only one run begins so, or the name of its resource, which means its latest run.
 
 **Output.** What a program wants goes to standard output, what is only for a person to standard error.
 Commands that show something take `-o`: `table`, `wide` with more columns, `json` and `yaml` with all there is.
+So do `submit`, `cancel` and `keep`, which without it say in a sentence what came of it; `model` has `--format`, since its `-o` is the file.
 The fields of a run's document are those of [its view](../../schemas/fedplane/schemas/views.py).
 Those of a cluster's are the fact's [`advertised`](../events.md#advertised).
 
@@ -66,12 +77,18 @@ def _exits() -> Iterator[str]:
 def _headings() -> Iterator[tuple[str, list[str]]]:
     for heading, functions in COMMANDS.items():
         yield heading, [function.__name__ for function in functions]
+    for heading, (name, _) in GROUPS.items():
+        yield heading, [name]
 
 
 def _chapter(heading: str, names: list[str], commands: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", f"## {heading}")
     for name in names:
-        yield from _command(name, commands[name])
+        if hasattr(commands[name], "commands"):
+            for word, command in commands[name].commands.items():
+                yield from _command(f"{name} {word}", command)
+        else:
+            yield from _command(name, commands[name])
 
 
 def _command(name: str, command: Any) -> Iterator[str]:

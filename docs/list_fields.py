@@ -16,6 +16,8 @@ from types import MappingProxyType
 from typing import Any
 
 from fedplane.aggregator.settings import AggregatorSettings
+from fedplane.authorizer.admission.settings import GuardSettings
+from fedplane.authorizer.settings import AuthorizerSettings
 from fedplane.collaborator.driver.settings import DriverSettings
 from fedplane.collaborator.settings import AppSettings, CollaboratorSettings
 from fedplane.runtime.errors import BadInput
@@ -49,6 +51,8 @@ SETTINGS: Mapping[str, tuple[type[TelemetrySettings], ...]] = {
     "Aggregator": (AggregatorSettings,),
     "Status": (StatusSettings,),
     "The page, in the status service or by itself": (PageSettings,),
+    "Authorizer": (AuthorizerSettings,),
+    "The guard of certificate requests, on a hub": (GuardSettings,),
     "Collaborator and driver": (AppSettings,),
     "Collaborator": (CollaboratorSettings,),
     "Driver": (DriverSettings,),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import sys
 from pathlib import Path
 
@@ -20,8 +21,16 @@ def write(line: str) -> None:
     print(line, flush=True)
 
 
-async def main(url: str = "nats://127.0.0.1:4222") -> None:
-    connection = await nats.connect(url)
+def known_by(bundle: str) -> dict[str, object]:
+    """What shows the server who we are. The bundle's first line says where it answers us: below an inbox of our own."""
+    tls = ssl.create_default_context(cafile=bundle)
+    tls.load_cert_chain(bundle)
+    _, role, name = Path(bundle).read_text().splitlines()[0].split(":")
+    return {"tls": tls, "tls_handshake_first": True, "inbox_prefix": f"_INBOX_{role}_{name}"}
+
+
+async def main(url: str = "tls://127.0.0.1:4222", bundle: str = "") -> None:
+    connection = await nats.connect(url, **(known_by(bundle) if bundle else {}))
     facts = await connection.jetstream().pull_subscribe("log.fed.v1.run.*.round.*.aggregated", durable="accuracy", stream="LOG")
     done = written()
     while True:

@@ -86,7 +86,7 @@ def test_everything_one_can_ask_about_a_run(shell: Shell) -> None:
     assert shell("explain", "tiny").count("chosen") == len(CLUSTERS)
     assert [line.split()[:2] for line in shell("clusters").splitlines()[1:]] == [[name, "ready"] for name in CLUSTERS]
     found = json.loads(shell("doctor", "-o", "json"))
-    assert {each["area"] for each in found} == {"machine", "bus", "roles"}
+    assert {each["area"] for each in found} == {"machine", "bus", "access", "roles"}
     assert [each for each in found if each["level"] == "problem"] == []
     facts = shell("events", "tiny", "--from-start").splitlines()
     assert "submitted" in facts[0]

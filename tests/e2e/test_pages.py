@@ -25,6 +25,7 @@ pytestmark = pytest.mark.app
 EXAMPLE = "examples/01-mnist/README.md"
 KEEP = "docs/how-to/keep-and-reuse-a-model.md"
 READ = "docs/how-to/read-the-log.md"
+SECURE = "docs/how-to/secure.md"
 SUBSCRIBE = "docs/how-to/subscribe.md"
 SUBSCRIBER = "examples/10-subscribe"
 TUNE = "docs/how-to/tune-rounds.md"
@@ -214,14 +215,14 @@ def test_a_model_of_an_earlier_round_is_downloaded(desk: Desk, long: str) -> Non
 
 
 def test_the_log_is_read_by_commands_and_by_the_programs_of_the_page(desk: Desk, long: str) -> None:
-    url = str(desk.recorded()["nats_url"])
-    everything, follow, *others = [command for command in typed(READ) if command.startswith("fedplane ")]
+    url, own = str(desk.recorded()["nats_url"]), str(desk.recorded()["credentials"])
+    everything, follow, *others, granted = [command for command in typed(READ) if command.startswith("fedplane ")]
     read, hear = blocks(READ, "python")
     (desk.directory / "read_log.py").write_text(read)
     (desk.directory / "hear.py").write_text(hear)
 
     facts = desk.type(filled_in(everything, {"RUN": long})).splitlines()
-    written = desk.type(f"python read_log.py {url} {long}").splitlines()
+    written = desk.type(f"python read_log.py {url} {long} {own}").splitlines()
     for command in others:
         assert "amsterdam" in desk.type(filled_in(command, {"RUN": long}))
 
@@ -230,7 +231,8 @@ def test_the_log_is_read_by_commands_and_by_the_programs_of_the_page(desk: Desk,
     shown = [line for line in blocks(READ, "text")[0].splitlines() if line[:1].isdigit()]
     assert [line for line in (*lines, *shown) if not form.fullmatch(line)] == []
     assert (len(lines), state) == (len(facts), "Completed 8 training rounds done.")
-    listening = [desk.begin(follow), desk.begin(f"python hear.py {url}")]
+    desk.type(granted)
+    listening = [desk.begin(follow), desk.begin(f"python hear.py {url} reader.pem")]
     desk.type("fedplane submit mnist.yaml && fedplane watch mnist")
     heard = [process.stdout.readline() for process in listening if process.stdout]
     for process in listening:
@@ -238,6 +240,23 @@ def test_the_log_is_read_by_commands_and_by_the_programs_of_the_page(desk: Desk,
         process.communicate()
     assert json.loads(heard[0])["specversion"] == "1.0"
     assert heard[1].startswith("fed.v1.")
+
+
+def test_people_and_programs_are_let_in_and_thrown_out_by_the_commands_of_the_page(desk: Desk, said: dict[str, str]) -> None:
+    here = {"tls://127.0.0.1:4222": str(desk.recorded()["nats_url"])}
+    elsewhere = ("fedplane up --insecure", "fedplane get --url tls://bus.example.org:4222 --credentials anna.pem")
+    commands = [command for command in typed(SECURE) if command.startswith("fedplane ")]
+
+    outcomes = {command: desk.type(filled_in(command, here)) for command in commands if command not in elsewhere}
+
+    runs, *_ = outcomes.values()
+    listed = {tuple(line.split()[:2]) for line in outcomes["fedplane access list"].splitlines()}
+    assert set(elsewhere) < set(commands)
+    assert said["fedplane submit federatedlearning.yaml"].strip() in runs
+    assert listed >= {("NAME", "ROLE"), ("dashboard", "subscriber"), ("team-a", "subscriber")}
+    assert {path.name for path in desk.directory.glob("*.pem")} == {
+        "dashboard.pem", "team-a.pem", "cli-anna.pem", "collaborator-eindhoven.pem", "anna.pem",
+    }  # fmt: skip
 
 
 def test_facts_are_heard_by_the_commands_of_the_page(desk: Desk, said: dict[str, str]) -> None:
@@ -266,8 +285,10 @@ def test_a_program_that_knows_only_nats_writes_the_accuracies_down(desk: Desk, s
         if "accuracy" in event["data"]["metrics"]
     ]
     shutil.copy(REPOSITORY / SUBSCRIBER / "subscribe.py", desk.directory)
+    (issued,) = [command for command in typed(f"{SUBSCRIBER}/README.md") if command.startswith("fedplane ")]
 
-    writing = desk.begin(f"python subscribe.py {desk.recorded()['nats_url']}")
+    desk.type(issued.replace("../10-subscribe/", ""))
+    writing = desk.begin(f"python subscribe.py {desk.recorded()['nats_url']} accuracy.pem")
     assert writing.stdout is not None
     written = [writing.stdout.readline().strip() for _ in expected]
     writing.kill()

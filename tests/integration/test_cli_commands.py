@@ -38,7 +38,7 @@ class Shell:
 
     def __init__(self, directory: Path, url: str) -> None:
         self._directory = directory
-        self._environment = {**os.environ, "FEDPLANE_NATS_URL": url, "TERM": "xterm", "COLUMNS": "100"}
+        self._environment = {**os.environ, "FEDPLANE_NATS_URL": url, "FEDPLANE_INSECURE": "true", "TERM": "xterm", "COLUMNS": "100"}
 
     async def start(self, *arguments: str, out: int = asyncio.subprocess.PIPE) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -82,7 +82,7 @@ async def test_a_run_is_submitted_followed_explained_and_its_model_downloaded(bu
         views = yaml.safe_load((await shell.run("get", "-o", "yaml")).out)
         table = await shell.run("get")
         explained = await shell.run("explain", run)
-        downloaded = await shell.run("model", run, "-o", "tiny.safetensors")
+        downloaded = await shell.run("model", run, "-o", "tiny.safetensors", "--format", "json")
         facts = await shell.run("events", run, "--from-start", "--structured")
         cancelled = await shell.run("cancel", run)
 
@@ -93,8 +93,11 @@ async def test_a_run_is_submitted_followed_explained_and_its_model_downloaded(bu
     assert table.out.splitlines()[1].split()[:4] == [run, "Completed", "2/2", "3"]
     assert [line.split()[:2] for line in explained.out.splitlines() if " chosen " in line] == [[name, "chosen"] for name in "abc"]
     assert (table.err, explained.err, facts.err) == ("", "", "")
-    assert downloaded.code == 0
-    assert (tmp_path / "here" / "tiny.safetensors").read_bytes() == await model_bytes(bus, Model.model_validate(view["model"]))
+    written = (tmp_path / "here" / "tiny.safetensors").read_bytes()
+    assert written == await model_bytes(bus, Model.model_validate(view["model"]))
+    assert json.loads(downloaded.out) == {
+        "run": run, "training_round": None, "file": "tiny.safetensors", "bytes": len(written), "digest": view["model"]["digest"],
+    }  # fmt: skip
     assert sorted(load_file(tmp_path / "here" / "tiny.safetensors")) == ["b", "w"]
     heard = [json.loads(line) for line in facts.out.splitlines()]
     assert (heard[0]["type"], heard[0]["source"]) == ("io.fedplane.run.submitted.v1", "/fedplane/cli")
@@ -106,7 +109,7 @@ async def test_a_run_that_waits_says_for_what_and_can_be_cancelled(bus: NatsBus,
     async with federation(bus, tmp_path / "work", clusters=""):
         submitted = await shell.run("submit", shell.write())
         early = await shell.run("model", "tiny", "-o", "model", "--latest")
-        cancelled = await shell.run("cancel", "tiny", "--reason", "wrong data")
+        cancelled = await shell.run("cancel", "tiny", "--reason", "wrong data", "-o", "yaml")
         again = await shell.run("cancel", "tiny")
         watched = await shell.run("watch", "tiny")
 
@@ -114,6 +117,8 @@ async def test_a_run_that_waits_says_for_what_and_can_be_cancelled(bus: NatsBus,
         0, "waiting: 0 of the 3 clusters that the run needs can take part; refused: none",
     )  # fmt: skip
     assert (early.code, early.err) == (2, f"error: {submitted.out.strip()} is Waiting and has no model yet: no round has been aggregated\n")
+    said = yaml.safe_load(cancelled.out)
+    assert (said["run"], said["message"], said["before"], cancelled.err) == (submitted.out.strip(), "wrong data", False, "")
     assert (cancelled.code, again.code, "was cancelled before" in again.err) == (0, 0, True)
     assert (watched.code, watched.out[9:]) == (1, "Failed: Cancelled: wrong data\n")
 
@@ -121,10 +126,13 @@ async def test_a_run_that_waits_says_for_what_and_can_be_cancelled(bus: NatsBus,
 async def test_a_request_that_the_scheduler_refuses_ends_with_its_reason(bus: NatsBus, shell: Shell, tmp_path: Path) -> None:
     async with federation(bus, tmp_path / "work", clusters=""):
         submitted = await shell.run("submit", shell.write(weights={"luck": 1}))
+        again = await shell.run("submit", shell.write(weights={"luck": 1}), "-o", "json")
 
-    assert (submitted.code, submitted.err.splitlines()[0]) == (
-        1, "failed: BadRequest: spec.weights names 'luck'; known criteria are data_locality, cpu, memory, balance, steady",
-    )  # fmt: skip
+    why = "spec.weights names 'luck'; known criteria are data_locality, cpu, memory, balance, steady"
+    assert (submitted.code, submitted.err.splitlines()[0]) == (1, f"failed: BadRequest: {why}")
+    said = json.loads(again.out)
+    assert (again.code, again.err) == (1, "")
+    assert said == {"run": said["run"], "word": "failed", "message": why, "clusters": [], "refused": {}}
 
 
 async def test_on_a_terminal_watch_draws_a_picture(bus: NatsBus, shell: Shell, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ OFFER = facts.Advertised(at=S.at(0), cluster="hospital-a", lease_seconds=15, cla
 def serving(module: str, url: str, log: Path, **settings: str) -> Iterator[int]:
     """The port of a process that serves the page."""
     port = free_port()
-    environment = os.environ | {"FEDPLANE_NATS_URL": url, "FEDPLANE_PAGE_PORT": str(port), **settings}
+    environment = os.environ | {"FEDPLANE_NATS_URL": url, "FEDPLANE_INSECURE": "true", "FEDPLANE_PAGE_PORT": str(port), **settings}
     with log.open("ab") as said, subprocess.Popen([sys.executable, "-m", module], env=environment, stderr=said) as process:
         give_up = time.monotonic() + PATIENCE_SECONDS
         while status(port, "/api/runs") != 200:

@@ -17,6 +17,7 @@ from apiserver import free_port
 from conftest import NatsServer
 
 from fedplane.cli import page
+from fedplane.cli.connection import Where
 from fedplane.cli.directory import Directory, Record
 from fedplane.runtime.errors import BadInput, Unavailable, Unreachable
 from fedplane.runtime.nats import Limits, open_bus
@@ -41,35 +42,35 @@ def test_the_page_of_the_federation_that_is_up_is_opened(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = page.page_url(listener.getsockname()[1])
         with up(tmp_path, address):
-            page.ui(open_browser=False, state=tmp_path)
+            page.ui(open_browser=False, where=Where(state=tmp_path))
             assert (capsys.readouterr().out, opened) == (f"{address}\n", [])
 
-            page.ui(open_browser=True, state=tmp_path)
+            page.ui(open_browser=True, where=Where(state=tmp_path))
             assert (capsys.readouterr(), opened) == ((f"{address}\n", ""), [address])
 
-            page.ui(open_browser=True, state=tmp_path)
+            page.ui(open_browser=True, where=Where(state=tmp_path))
             assert "no browser could be opened here" in capsys.readouterr().err
 
 
 def test_whoever_has_no_page_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Unreachable, match="no federation is up in "):
-        page.ui(state=tmp_path)
+        page.ui(where=Where(state=tmp_path))
 
     with up(tmp_path, ""), pytest.raises(Unavailable, match=r"was started without a page; `fedplane down --state \S+`, and `up` again"):
-        page.ui(state=tmp_path)
+        page.ui(where=Where(state=tmp_path))
 
     monkeypatch.setattr(page, "READY_SECONDS", 0.1)
     with (
         up(tmp_path, page.page_url(free_port())),
         pytest.raises(Unavailable, match=r"does not answer; \S+/logs/status.log says why"),
     ):
-        page.ui(state=tmp_path)
+        page.ui(where=Where(state=tmp_path))
 
     with pytest.raises(Unreachable, match="no federation is up in "):
-        page.ui(state=tmp_path)
+        page.ui(where=Where(state=tmp_path))
 
     with pytest.raises(BadInput, match="--page-port is for a page served here, with --url"):
-        page.ui(port=1, state=tmp_path)
+        page.ui(port=1, where=Where(state=tmp_path))
 
 
 def test_a_page_that_does_not_begin_in_time_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nats_server: NatsServer) -> None:
@@ -77,7 +78,7 @@ def test_a_page_that_does_not_begin_in_time_is_no_success(tmp_path: Path, monkey
     monkeypatch.setattr(page, "READY_SECONDS", 0.0)
 
     with pytest.raises(Unavailable, match="the page did not answer within 0 s"):
-        page.ui(url=nats_server.url, port=0, state=tmp_path)
+        page.ui(port=0, where=Where(url=nats_server.url, insecure=True))
 
 
 def test_the_page_has_the_port_that_was_asked_for_or_its_usual_one_or_any(monkeypatch: pytest.MonkeyPatch) -> None:

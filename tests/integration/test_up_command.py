@@ -79,11 +79,12 @@ def test_up_runs_everything_until_ctrl_c_and_leaves_the_state_and_no_process(ter
         said += up.stdout.readline()
     record = Directory.at(tmp_path / ".fedplane").read_record()
     assert record is not None
-    assert list(record.processes) == ["nats-server", "scheduler", "aggregator-0", "status", "driver", "collaborator-a"]
+    assert list(record.processes) == ["nats-server", "authorizer", "scheduler", "aggregator-0", "status", "driver", "collaborator-a"]
     assert sorted([*record.processes.values(), up.pid]) == sorted(terminal.processes())
     told = Path(f"/proc/{record.processes['nats-server']}/environ").read_bytes().split(b"\0")
     assert b"GOMEMLIMIT=210MiB" in told, "or it caches its store until the machine has no memory left"
     assert f"The bus is at {record.nats_url}" in said
+    assert (record.nats_url[:6], record.insecure, record.credentials) == ("tls://", False, tmp_path / ".fedplane/keys/cli.pem")
     assert "Clusters: a." in said
     assert f"Runs can be watched at {record.page_url}" in said
 
@@ -94,10 +95,11 @@ def test_up_runs_everything_until_ctrl_c_and_leaves_the_state_and_no_process(ter
     ended = [line.split()[1].rstrip(":") for line in output.splitlines() if line.endswith(": ended")]
     assert set(ended[:2]) == {"collaborator-a", "driver"}
     assert set(ended[2:5]) == {"scheduler", "aggregator-0", "status"}
-    assert ended[5:] == ["nats-server"]
+    assert ended[5:] == ["authorizer", "nats-server"]
     assert sorted(path.name for path in (tmp_path / ".fedplane").iterdir()) == [
-        "clusters.yaml", "logs", "nats", "nats-server.conf", "up.lock", "work",
+        "clusters.yaml", "keys", "logs", "nats", "nats-server.conf", "up.lock", "work",
     ]  # fmt: skip
+    assert (tmp_path / ".fedplane/nats-server.conf").stat().st_mode & 0o777 == 0o600, "it has passwords"
     _wait_until_gone(terminal)
 
 
@@ -116,13 +118,14 @@ def test_ctrl_c_during_the_start_leaves_no_process_behind(terminal: Terminal, li
 
 def test_detached_it_is_up_when_the_command_returns_is_not_started_twice_and_ends_with_down(terminal: Terminal, tmp_path: Path):
     state = tmp_path / "state"
-    returncode, output = terminal.run("up", "--detach", "--state", str(state), "--port", "0", "--aggregators", "1")
+    returncode, output = terminal.run("up", "--detach", "--insecure", "--state", str(state), "--port", "0", "--aggregators", "1")
     record = Directory.at(state).read_record()
     assert record is not None
-    assert (returncode, record.ready) == (0, True)
+    assert (returncode, record.ready, record.insecure, record.credentials) == (0, True, True, None)
     assert output.splitlines() == [
         f"The bus is at {record.nats_url}; pid {record.pid}; logs in {state}/logs.",
         f"Runs can be watched at {record.page_url}",
+        "It asks for no certificates: every program of this machine may read, state and remove everything.",
         f"`fedplane submit FILE --state {state}` asks for a run; `fedplane down --state {state}` ends the federation.",
     ]
 

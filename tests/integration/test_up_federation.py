@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from fedplane.cli import federation as federation_module
+from fedplane.cli.deployment import Deployment
 from fedplane.cli.directory import Directory
-from fedplane.cli.federation import Deployment, federation
+from fedplane.cli.federation import federation
 from fedplane.cli.orphans import command_line
 from fedplane.cli.supervisor import Process, Stages
 from fedplane.runtime.errors import Unavailable
@@ -41,13 +44,13 @@ async def _until(condition: Callable[[], object]) -> None:
 
 
 async def test_a_new_federation_has_room_for_all_streams_and_the_next_one_finds_what_was_stored(tmp_path: Path):
-    async with federation(tmp_path, port=0, table=nothing_else) as up:
+    async with federation(tmp_path, port=0, table=nothing_else, insecure=True) as up:
         first_url = up.nats_url
         async with open_bus(up.nats_url, name="test", source="/test", limits=Limits()) as bus:
             await bus.views.put(VIEW)
 
     async with (
-        federation(tmp_path, table=nothing_else) as up,
+        federation(tmp_path, table=nothing_else, insecure=True) as up,
         open_bus(up.nats_url, name="test", source="/test") as bus,
     ):
         assert up.nats_url == first_url
@@ -56,7 +59,7 @@ async def test_a_new_federation_has_room_for_all_streams_and_the_next_one_finds_
 
 async def test_a_server_that_is_killed_comes_back_at_the_same_address_with_what_was_stored(tmp_path: Path):
     async with (
-        federation(tmp_path, port=0, table=nothing_else) as up,
+        federation(tmp_path, port=0, table=nothing_else, insecure=True) as up,
         open_bus(up.nats_url, name="test", source="/test", limits=Limits()) as bus,
     ):
         await bus.views.put(VIEW)
@@ -68,12 +71,48 @@ async def test_a_server_that_is_killed_comes_back_at_the_same_address_with_what_
             assert await again.views.get(VIEW.key) == VIEW
 
 
+async def test_a_federation_that_asks_for_certificates_finds_what_one_without_has_stored_and_the_other_way_round(tmp_path: Path):
+    async with (
+        federation(tmp_path, port=0, table=nothing_else, insecure=True) as up,
+        open_bus(up.nats_url, name="test", source="/test", limits=Limits()) as bus,
+    ):
+        await bus.views.put(VIEW)
+
+    async with (
+        federation(tmp_path, port=0, table=nothing_else) as up,
+        open_bus(up.nats_url, name="test", source="/test", credentials=up.credentials) as bus,
+    ):
+        assert await bus.views.get(VIEW.key) == VIEW
+
+    async with (
+        federation(tmp_path, port=0, table=nothing_else, insecure=True) as up,
+        open_bus(up.nats_url, name="test", source="/test") as bus,
+    ):
+        assert await bus.views.get(VIEW.key) == VIEW
+
+
+async def test_a_server_shows_its_new_certificate_without_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(federation_module, "RENEWAL_SECONDS", 0.05)
+    async with federation(tmp_path, port=0, table=nothing_else) as up:
+        address, pid = ("127.0.0.1", int(up.nats_url.rpartition(":")[2])), up.pid_of("nats-server")
+        shown = await asyncio.to_thread(ssl.get_server_certificate, address)
+        Directory.at(tmp_path).keys.joinpath("nats.pem").unlink()
+        await _until(lambda: Directory.at(tmp_path).keys.joinpath("nats.pem").exists())
+        async with asyncio.timeout(5):
+            while await asyncio.to_thread(ssl.get_server_certificate, address) == shown:
+                await asyncio.sleep(0.05)
+
+        assert up.pid_of("nats-server") == pid
+
+
 async def test_it_is_ready_when_its_clusters_have_said_what_they_have_since_it_was_started(tmp_path: Path):
     (tmp_path / "clusters.yaml").write_text("clusters: [{name: a}, {name: b}]")
     directory, long_ago = Directory.at(tmp_path), datetime(2026, 1, 1, tzinfo=UTC)
 
     async def up() -> bool:
-        async with federation(tmp_path, clusters=tmp_path / "clusters.yaml", port=0, table=nothing_else, clusters_seconds=60):
+        async with federation(
+            tmp_path, clusters=tmp_path / "clusters.yaml", port=0, table=nothing_else, insecure=True, clusters_seconds=60
+        ):
             record = directory.read_record()
             return record is not None and record.ready
 
@@ -95,7 +134,13 @@ async def test_a_cluster_that_says_nothing_is_named_and_the_others_are_not_kept_
     said: list[tuple[str, str]] = []
 
     async with federation(
-        tmp_path, clusters=tmp_path / "clusters.yaml", port=0, table=nothing_else, clusters_seconds=0.2, say=lambda *each: said.append(each)
+        tmp_path,
+        clusters=tmp_path / "clusters.yaml",
+        port=0,
+        table=nothing_else,
+        insecure=True,
+        clusters_seconds=0.2,
+        say=lambda *each: said.append(each),
     ):
         pass
 
@@ -104,7 +149,7 @@ async def test_a_cluster_that_says_nothing_is_named_and_the_others_are_not_kept_
 
 async def test_up_json_says_what_runs_at_every_moment_and_is_gone_with_it(tmp_path: Path):
     directory = Directory.at(tmp_path)
-    async with federation(tmp_path, port=0, table=two_sleepers) as up:
+    async with federation(tmp_path, port=0, table=two_sleepers, insecure=True) as up:
         record = directory.read_record()
         assert record is not None
         assert (record.pid, record.nats_url, record.ready) == (os.getpid(), up.nats_url, True)
@@ -124,7 +169,7 @@ async def test_up_json_says_what_runs_at_every_moment_and_is_gone_with_it(tmp_pa
 
 
 async def test_without_restart_a_killed_process_is_not_there_any_more(tmp_path: Path):
-    async with federation(tmp_path, port=0, table=two_sleepers, restart=False) as up:
+    async with federation(tmp_path, port=0, table=two_sleepers, insecure=True, restart=False) as up:
         up.kill("scheduler")
         await _until(lambda: "scheduler" not in up.pids)
 
@@ -142,19 +187,19 @@ async def test_clusters_are_remembered_with_their_claims_resolved(tmp_path: Path
         seen.extend(cluster.claims for cluster in deployment.clusters)
         return ()
 
-    async with federation(state, clusters=tmp_path / "clusters.yaml", port=0, table=see):
+    async with federation(state, clusters=tmp_path / "clusters.yaml", port=0, table=see, insecure=True):
         pass
-    async with federation(state, table=see) as up:
+    async with federation(state, table=see, insecure=True) as up:
         assert [cluster.name for cluster in up.clusters] == ["a"]
 
     assert seen == [{"data": str(tmp_path / "data"), "name": "logs"}] * 2
 
 
 async def test_a_second_federation_in_the_same_directory_is_refused_and_the_first_goes_on(tmp_path: Path):
-    async with federation(tmp_path, port=0, table=nothing_else) as up:
+    async with federation(tmp_path, port=0, table=nothing_else, insecure=True) as up:
         pids = up.pids
         with pytest.raises(Unavailable, match=rf"already up, pid {os.getpid()}, at {up.nats_url}; `fedplane down .*` ends it"):
-            async with federation(tmp_path, port=0, table=nothing_else):
+            async with federation(tmp_path, port=0, table=nothing_else, insecure=True):
                 pytest.fail("two at once")
 
         assert up.pids == pids
@@ -165,12 +210,12 @@ async def test_a_port_in_use_is_refused_before_anything_is_started_and_the_direc
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(Unavailable, match=f"port {port} of this machine is in use"):
-            async with federation(tmp_path, port=port, table=nothing_else):
+            async with federation(tmp_path, port=port, table=nothing_else, insecure=True):
                 pytest.fail("it was started")
 
     assert Directory.at(tmp_path).holder() is None
     assert Directory.at(tmp_path).read_record() is None
-    async with federation(tmp_path, port=port, table=nothing_else) as up:
+    async with federation(tmp_path, port=port, table=nothing_else, insecure=True) as up:
         assert up.nats_url == f"nats://127.0.0.1:{port}"
 
 
@@ -181,14 +226,14 @@ async def test_a_server_that_cannot_use_its_store_is_reported_with_its_own_words
     with pytest.raises(
         Unavailable, match=r"(?s)nats-server died before it was ready; its last words, .*storage directory is not a directory"
     ):
-        async with federation(tmp_path, port=0, table=nothing_else):
+        async with federation(tmp_path, port=0, table=nothing_else, insecure=True):
             pytest.fail("it was started")
 
 
 async def test_a_directory_whose_name_needs_quoting_is_no_trouble(tmp_path: Path):
     state = tmp_path / 'état "b" $HOME # {}'
 
-    async with federation(state, port=0, table=nothing_else):
+    async with federation(state, port=0, table=nothing_else, insecure=True):
         assert (state / "nats" / "jetstream").is_dir()
 
 
@@ -197,7 +242,7 @@ import asyncio, pathlib, sys
 from fedplane.cli.federation import federation
 
 async def main():
-    async with federation(pathlib.Path(sys.argv[1]), port=0, table=lambda deployment: ()) as up:
+    async with federation(pathlib.Path(sys.argv[1]), port=0, insecure=True, table=lambda deployment: ()) as up:
         print(up.nats_url, flush=True)
         await up.wait()
 
@@ -220,7 +265,7 @@ async def test_after_a_kill_nine_of_the_keeper_the_next_one_replaces_its_record_
     assert stale is not None
     assert (stale.pid, stale.nats_url) == (pid, url)
 
-    async with federation(tmp_path, table=nothing_else) as up:
+    async with federation(tmp_path, table=nothing_else, insecure=True) as up:
         record = Directory.at(tmp_path).read_record()
         assert record is not None
         assert (record.pid, record.nats_url, up.nats_url) == (os.getpid(), url, url)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from apiserver import free_port
 
 from fedplane.cli.logs import Logs
 from fedplane.cli.orphans import command_line
@@ -218,3 +219,24 @@ def test_when_the_supervisor_itself_is_killed_nothing_outlives_it(tmp_path: Path
     while any(command_line(pid) for pid in pids.values()):
         assert time.monotonic() < deadline, "a process outlived its supervisor"
         time.sleep(0.005)
+
+
+STARTING = """
+import http.server, time
+begun = time.monotonic()
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/started" and time.monotonic() - begun > 0.3 else 503)
+        self.end_headers()
+        print("asked", flush=True)
+http.server.HTTPServer(("127.0.0.1", {port}), Answer).serve_forever()
+"""
+
+
+async def test_the_next_stage_waits_until_a_process_says_that_it_has_started(tmp_path: Path):
+    port = free_port()
+    first = Process("first", (sys.executable, "-ISuc", STARTING.format(port=port)), health_port=port)
+    async with _supervised(tmp_path, [[first], [_script("second", SLEEPER)]]) as (supervisor, said):
+        asked = supervisor.logs.path("first").read_text().count("asked")
+        assert asked > 1
+        assert [name for name, what in said if what.startswith("started")] == ["first", "second"]

@@ -87,12 +87,15 @@ class Machine:
 
 
 @asynccontextmanager
-async def machine(directory: Path, clusters: tuple[str, ...] = CLUSTERS, **options: Any) -> AsyncIterator[Machine]:
-    """Everything up, with small shards and chunks so that a fold and an upload take many steps."""
+async def machine(directory: Path, clusters: tuple[str, ...] = CLUSTERS, insecure: bool = True, **options: Any) -> AsyncIterator[Machine]:
+    """Everything up, with small shards and chunks so that a fold and an upload take many steps.
+
+    Without certificates, since most tests are about something else, and one process less starts sooner.
+    """
     file = _clusters_file(directory, clusters)
     async with (
-        federation(directory / "state", clusters=file, port=0, **options) as up,
-        open_bus(up.nats_url, name="test", source="/test") as bus,
+        federation(directory / "state", clusters=file, port=0, insecure=insecure, **options) as up,
+        open_bus(up.nats_url, name="test", source="/test", credentials=up.credentials) as bus,
     ):
         await _advertised(bus, set(clusters))
         yield Machine(up, bus, directory)

@@ -2,7 +2,7 @@
 
 Each is its options, its help, and a few lines that join the modules that do the work.
 
-What a program wants goes to standard output; what is only for a person goes to standard error.
+What a program wants goes to standard output; what is only for a person goes to standard error. With `-o` there is a document of it.
 """
 
 from contextlib import aclosing
@@ -13,16 +13,16 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from fedplane.cli import display, lines, listening, manifest, requests, runs, starting
+from fedplane.cli import display, lines, listening, manifest, outcomes, requests, runs, starting
 from fedplane.cli.checkpoints import checkpoint
 from fedplane.cli.completing import RunName
-from fedplane.cli.connection import StateOption, UrlOption, call, same
-from fedplane.cli.directory import DEFAULT
+from fedplane.cli.connection import HERE, Where, call, same
 from fedplane.cli.download import save, size
 from fedplane.cli.exits import Exit
 from fedplane.cli.keeping import Outcome
 from fedplane.cli.keeping import keep as keep_model
 from fedplane.cli.listening import Until, Wanted
+from fedplane.cli.output import FormatOption, Output, ResultOption, tell
 from fedplane.runtime.errors import BadInput
 from fedplane.runtime.ports import Bus
 from fedplane.schemas.facts import Archived, Cancelled, Completed, Failed, Kept
@@ -42,8 +42,8 @@ def submit(
         str, typer.Option("--from", metavar="MODEL", help="Start from this model: an ended RUN, RUN@N, or a file, folder or s3:// address.")
     ] = "",
     wait: Annotated[bool, typer.Option(help="Wait some seconds for what the scheduler says first.")] = True,
-    url: UrlOption = None,
-    state: StateOption = DEFAULT,
+    output: ResultOption = Output.TABLE,
+    where: Where = HERE,
 ) -> None:
     """Ask for a run.
 
@@ -53,30 +53,33 @@ def submit(
 
     Example: fedplane submit mnist.yaml --from mnist-5f3a9c1e
 
+    Example: fedplane submit mnist.yaml -o json
+
     In a script: RUN=$(fedplane submit mnist.yaml) && fedplane watch "$RUN"
     """
     resource = requests.read(file)
 
     async def body(bus: Bus) -> None:
         run, sequence = await starting.submit(bus, resource, source, _now())
-        typer.echo(run)
+        if output is Output.TABLE:
+            typer.echo(run)  # at once, for whoever reads it from a pipe
         word = await runs.first_word(bus, run, sequence, FIRST_WORD_SECONDS) if wait else None
-        if word is not None:
-            typer.echo("\n".join(lines.word_lines(word)), err=True)
+        if output is not Output.TABLE or word is not None:
+            tell(output, outcomes.submitted(run, word), "" if word is None else "\n".join(lines.word_lines(word)))
         elif wait:
             typer.echo(f"the scheduler has said nothing for {FIRST_WORD_SECONDS:g} s; the run is on the log and waits for it", err=True)
         if isinstance(word, Failed):
             raise typer.Exit(Exit.FAILED)
         typer.echo(f"`{same(context, f'watch {run}')}` follows it", err=True)
 
-    call(url, state, body)
+    call(where, body)
 
 
 def cancel(
     run: RunName,
     reason: Annotated[str, typer.Option(help="Why, for those who look at the run later.")] = "cancelled at the command line",
-    url: UrlOption = None,
-    state: StateOption = DEFAULT,
+    output: ResultOption = Output.TABLE,
+    where: Where = HERE,
 ) -> None:
     """End a run.
 
@@ -91,12 +94,13 @@ def cancel(
         when = f"{ended.at:%Y-%m-%d %H:%M:%S %Z}"
         match ended:
             case Cancelled():
-                typer.echo(f"{found} is cancelled" if ours else f"{found} was cancelled before, at {when}", err=True)
+                said = f"{found} is cancelled" if ours else f"{found} was cancelled before, at {when}"
+                tell(output, outcomes.cancelled(found, ended, ours), said)
             case Completed() | Failed():
                 how = "completed" if isinstance(ended, Completed) else f"failed ({ended.reason})"
                 raise BadInput(f"{found} {how} at {when}; there is nothing to cancel")
 
-    call(url, state, body)
+    call(where, body)
 
 
 def model(
@@ -106,8 +110,8 @@ def model(
     training_round: Annotated[
         int | None, typer.Option("--round", metavar="N", min=0, help="Take the model of that training round, if it is still stored.")
     ] = None,
-    url: UrlOption = None,
-    state: StateOption = DEFAULT,
+    form: FormatOption = Output.TABLE,
+    where: Where = HERE,
 ) -> None:
     """Download a run's model as a safetensors file.
 
@@ -127,9 +131,9 @@ def model(
             task = bar.add_task(output.name, total=size(wanted))
             await save(bus.bulk, wanted, output, lambda more: bar.advance(task, more))
         which = "the model" if training_round is None else f"the model of training round {training_round}"
-        typer.echo(f"{output}: {size(wanted)} bytes, {which} of {found}", err=True)
+        tell(form, outcomes.downloaded(found, wanted, training_round, output), f"{output}: {size(wanted)} bytes, {which} of {found}")
 
-    call(url, state, body)
+    call(where, body)
 
 
 def keep(
@@ -144,8 +148,8 @@ def keep(
     known_as: Annotated[
         str, typer.Option("--known-as", metavar="FOLDER", help="State on the bus that the model is kept, in a folder that others call so.")
     ] = "",
-    url: UrlOption = None,
-    state: StateOption = DEFAULT,
+    output: ResultOption = Output.TABLE,
+    where: Where = HERE,
 ) -> None:
     """Keep an ended run's model where it outlives the bus.
 
@@ -175,10 +179,11 @@ def keep(
         if known_as and outcome is not Outcome.LATER and not isinstance(end, Archived):
             location = f"{known_as.rstrip('/')}/{place.rpartition('/')[2]}"
             await bus.log.state(Kept(run=found, at=_now(), round=wanted.round, location=location))
-        said = {Outcome.KEPT: "kept", Outcome.THERE: "was kept before", Outcome.LATER: "was not kept: a later run's model is there"}
-        typer.echo(f"{place}: the model of training round {origin.training_round} of {found} {said[outcome]}", err=True)
+        what = {Outcome.KEPT: "kept", Outcome.THERE: "was kept before", Outcome.LATER: "was not kept: a later run's model is there"}
+        said = f"{place}: the model of training round {origin.training_round} of {found} {what[outcome]}"
+        tell(output, outcomes.kept(place, outcome, origin, wanted), said)
 
-    call(url, state, body)
+    call(where, body)
 
 
 def _progress() -> Progress:

@@ -6,14 +6,12 @@ So it takes half a second at most, and whatever goes wrong, nothing is completed
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fedplane.cli import runs
-from fedplane.cli.connection import address
-from fedplane.cli.directory import DEFAULT
+from fedplane.cli.connection import Server, Where
 from fedplane.runtime.errors import FedplaneError
 from fedplane.runtime.nats import Patience, open_bus
 from fedplane.schemas.views import RunView
@@ -31,16 +29,17 @@ MEANING = "A run's id, the beginning of it, or the name of its resource (then th
 
 def _complete(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     try:
-        where = address(context.params.get("url"), Path(context.params.get("state") or DEFAULT))
-        return beginning(incomplete, asyncio.run(_views(where)))
+        told = {option: given for option in ("url", "state", "credentials", "insecure") if (given := context.params.get(option))}
+        return beginning(incomplete, asyncio.run(_views(Where(**told).server)))
     except (FedplaneError, TimeoutError):
         return []  # nothing can be completed, and a sentence would be in the way
 
 
-async def _views(where: str) -> list[RunView]:
+async def _views(server: Server) -> list[RunView]:
+    patience = Patience(connect_seconds=COMPLETION_SECONDS)
     async with (
         asyncio.timeout(COMPLETION_SECONDS),
-        open_bus(where, name="fedplane", source="/fedplane/cli", patience=Patience(connect_seconds=COMPLETION_SECONDS)) as bus,
+        open_bus(server.url, name="fedplane", source="/fedplane/cli", patience=patience, credentials=server.credentials) as bus,
     ):
         return await runs.every(bus)
 

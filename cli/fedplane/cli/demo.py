@@ -55,8 +55,8 @@ def demo(
 ) -> None:
     """Run a whole federation on this machine, for one example, and show what happened.
 
-    Real processes: the bus, the scheduler, two aggregators, the status service, and a collaborator per cluster.
-    There are four clusters, each with its own private digits. Ctrl-C ends them all.
+    Real processes: the bus, the authorizer, the scheduler, two aggregators, the status service, and a collaborator per cluster.
+    There are four clusters, each with its own private digits, and a certificate for each of them all. Ctrl-C ends them.
 
     Example: make demo
     """
@@ -101,10 +101,10 @@ async def _demonstrate(example: Path, python: Path, state: Path) -> Outcome:
     screen = display.console()
     screen.print("1  Dealing out the data: each cluster gets its own digits, and 1,000 are kept for judging", style="bold")
     screen.print(await _run([python, "shards.py", "data"], example))
-    screen.print("2  Starting a federation: nats-server, scheduler, two aggregators, status, four collaborators", style="bold")
+    screen.print("2  Starting a federation: nats-server, authorizer, scheduler, two aggregators, status, four collaborators", style="bold")
     async with (
         federation(state, clusters=example / "clusters.yaml", port=0, store_bytes=STORE_BYTES) as up,
-        open_bus(up.nats_url, name="demo", source="/fedplane/demo") as bus,
+        open_bus(up.nats_url, name="demo", source="/fedplane/demo", credentials=up.credentials) as bus,
     ):
         await _until_advertised(bus, {cluster.name for cluster in up.clusters}, state)
         screen.print("3  Submitting federatedlearning.yaml and watching", style="bold")

@@ -5,6 +5,7 @@
       logs/             what every process writes
       work/             the collaborators' working directories
       servers/          the driver's working directory
+      keys/             who is let in, and by what: see `keys`
       nats-server.conf  what the server was told the last time
       clusters.yaml     the clusters of the last time, claims resolved
       up.json           what runs now, for people and programs; gone when nothing does
@@ -36,11 +37,14 @@ class Record(BaseModel):
     """What runs now: `up.json`. `page_url` is where runs can be watched in a browser; empty in the record of an earlier version.
 
     `ready` is whether every process was started and the server accepts connections.
+    `credentials` is the bundle by which the command line is let in; there is none if everybody is, which `insecure` says.
     """
 
     pid: int
     nats_url: str
     page_url: str = ""
+    credentials: Path | None = None
+    insecure: bool = False
     started_at: AwareDatetime
     ready: bool
     processes: dict[str, int]
@@ -72,6 +76,10 @@ class Directory:
     @property
     def work(self) -> Path:
         return self.path / "work"
+
+    @property
+    def keys(self) -> Path:
+        return self.path / "keys"
 
     @property
     def configuration(self) -> Path:

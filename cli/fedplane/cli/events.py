@@ -10,8 +10,7 @@ import typer
 from fedplane.cli import lines, listening, runs
 from fedplane.cli.absence import told_of_absence
 from fedplane.cli.completing import AnyRun
-from fedplane.cli.connection import LISTENING, StateOption, UrlOption, call
-from fedplane.cli.directory import DEFAULT
+from fedplane.cli.connection import HERE, LISTENING, Where, call
 from fedplane.cli.listening import Until, Wanted
 from fedplane.cli.saying import say
 from fedplane.runtime.archive import structured_line
@@ -45,8 +44,7 @@ def events(
         str, typer.Option("--owner", metavar="WHO", help="Whose the name is; another owner may not take it. You, if not given.")
     ] = "",
     forget: Annotated[str, typer.Option("--forget", metavar="NAME", help="Remember that name no longer, and print nothing.")] = "",
-    url: UrlOption = None,
-    state: StateOption = DEFAULT,
+    where: Where = HERE,
 ) -> None:
     """Print facts as they are stated.
 
@@ -79,7 +77,7 @@ def events(
         async with told_of_absence(bus):
             await (_print_durable(bus, wanted, structured, durable, whose) if durable else _print(bus, wanted, structured))
 
-    call(url, state, body, LISTENING)
+    call(where, body, LISTENING)
 
 
 async def _print(bus: Bus, wanted: Wanted, structured: bool) -> None:

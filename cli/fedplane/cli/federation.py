@@ -1,67 +1,51 @@
 """A whole federation on one machine, for as long as a block runs.
 
     async with federation(Path(".fedplane"), clusters=Path("clusters.yaml")) as up:
-        ... talk to up.nats_url ...
+        ... talk to up.nats_url, with up.credentials ...
 
 This is what `fedplane up` does until somebody ends it, and what programs and tests use that need a real federation.
-It holds no state of its own: everything is in the server's store.
+It holds no state of its own: everything is in the server's store, and the keys are in the same directory.
 So a second block with the same directory goes on where the first ended, however that one ended.
 """
 
 import asyncio
-import json
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 
 from fedplane.cli import clusters as clusters_file
+from fedplane.cli.accounts import ACCOUNT, guarded
 from fedplane.cli.clusters import Cluster
+from fedplane.cli.credentials import keep_secret
+from fedplane.cli.deployment import AGGREGATORS_DEFAULT, Deployment, authorizer, roles
 from fedplane.cli.directory import Directory, Record
+from fedplane.cli.keys import Keys
 from fedplane.cli.logs import Logs
 from fedplane.cli.orphans import end_orphans
-from fedplane.cli.page import PAGE_PORT_DEFAULT, choose_page_port, page_url
+from fedplane.cli.page import choose_page_port, page_url
 from fedplane.cli.server import (
-    HOST,
     Configuration,
-    bulk_bytes,
     check_room,
     choose_port,
     choose_store_bytes,
     environment,
     find_server,
+    settle_store,
     wait_for_release,
 )
 from fedplane.cli.supervisor import PATIENCE, Patience, Process, Say, Stages, Supervisor
-from fedplane.runtime.errors import BusError, Unavailable
+from fedplane.runtime.errors import BusError, FedplaneError, Unavailable
 from fedplane.runtime.nats import open_bus
 from fedplane.schemas.facts import Advertised
+from fedplane.schemas.roles import Role
 
-__all__ = ["AGGREGATORS_DEFAULT", "Deployment", "Up", "federation", "roles"]
+__all__ = ["Up", "federation"]
 
-AGGREGATORS_DEFAULT = 2
-"""Two, so that what is true of replicas is true of every laptop: killing one changes nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """What is to run, once everything about it is decided."""
-
-    directory: Directory
-    server: Configuration
-    clusters: tuple[Cluster, ...]
-    aggregators: int = AGGREGATORS_DEFAULT
-    page_port: int = PAGE_PORT_DEFAULT
-
-    @property
-    def nats_url(self) -> str:
-        """Where the bus is."""
-        return f"nats://{HOST}:{self.server.port}"
+RENEWAL_SECONDS = 6 * 3600.0
+"""How often a federation that lasts looks whether its certificates do. They have ten days left when they are made anew."""
 
 
 class Up:
@@ -69,6 +53,7 @@ class Up:
 
     def __init__(self, deployment: Deployment, supervisor: Supervisor) -> None:
         self.nats_url = deployment.nats_url
+        self.credentials = deployment.credentials
         self.page_url = page_url(deployment.page_port)
         self.clusters = deployment.clusters
         self.logs = supervisor.logs
@@ -94,41 +79,6 @@ class Up:
         await self._supervisor.wait()
 
 
-def roles(deployment: Deployment) -> Stages:
-    """Everything but the server: the services, then the driver and the collaborators."""
-    services = (
-        _role("scheduler", deployment),
-        *(_role("aggregator", deployment, str(number)) for number in range(deployment.aggregators)),
-        _role("status", deployment, settings={"FEDPLANE_PAGE_PORT": str(deployment.page_port), "FEDPLANE_PAGE_HOST": HOST}),
-    )
-    driver = _role("driver", deployment, settings={"FEDPLANE_WORKDIR": str(deployment.directory.servers)}, package="collaborator.driver")
-    return services, (driver, *(_collaborator(cluster, deployment) for cluster in deployment.clusters))
-
-
-def _role(
-    role: str, deployment: Deployment, replica: str = "", settings: Mapping[str, str] = MappingProxyType({}), package: str = ""
-) -> Process:
-    # -P: a file of the user's that is called like a module of ours must not be imported because we are started beside it.
-    command = (sys.executable, "-P", "-m", f"fedplane.{package or role}.main")
-    shared = {
-        "FEDPLANE_NATS_URL": deployment.nats_url,
-        "FEDPLANE_REPLICA": replica or "0",
-        "FEDPLANE_BULK_BYTES": str(bulk_bytes(deployment.server.store_bytes)),
-    }
-    return Process(f"{role}-{replica}" if replica else role, command, {**shared, **settings})
-
-
-def _collaborator(cluster: Cluster, deployment: Deployment) -> Process:
-    settings = {
-        "FEDPLANE_CLUSTER": cluster.name,
-        "FEDPLANE_CLAIMS": json.dumps(cluster.claims),
-        "FEDPLANE_LABELS": json.dumps(cluster.labels),
-        "FEDPLANE_WORKDIR": str(deployment.directory.work / cluster.name),
-    }
-    allocatable = {"FEDPLANE_CPU": cluster.allocatable.cpu, "FEDPLANE_MEMORY": cluster.allocatable.memory}
-    return _role("collaborator", deployment, cluster.name, settings | {name: value for name, value in allocatable.items() if value})
-
-
 @asynccontextmanager
 async def federation(
     state: Path,
@@ -138,6 +88,7 @@ async def federation(
     aggregators: int = AGGREGATORS_DEFAULT,
     store_bytes: int | None = None,
     page_port: int | None = None,
+    insecure: bool = False,
     restart: bool = True,
     patience: Patience = PATIENCE,
     clusters_seconds: float = 0.0,
@@ -147,16 +98,18 @@ async def federation(
     """Run a federation in a state directory until the block ends.
 
     Clusters, port and store are those of the last time unless given; port 0 is any free one, and then so is the page's.
+    With `insecure` there is no TLS and no authorizer, and every process of this machine may do everything.
     `table` says what runs beside the server; `restart` whether what dies is started again.
     It is ready when its clusters have said what they have, or have not for `clusters_seconds`: what is asked before misses some of them.
     Raises Unavailable when this machine cannot do it, BadInput when the clusters file cannot be used.
     """
     directory = Directory.at(state)
     with directory.held():
-        deployment, stages = _prepare(directory, clusters, port, aggregators, store_bytes, page_port, table)
+        deployment, stages = _prepare(directory, clusters, port, aggregators, store_bytes, page_port, insecure, table)
         record = _Recorder(deployment, say)
         supervisor = Supervisor(stages, Logs(directory.logs), patience=patience, restart=restart, say=record.notice)
         record.pids = supervisor.pids
+        renewing = asyncio.create_task(_renew(deployment, supervisor))
         try:
             record.write()
             await supervisor.start()
@@ -165,6 +118,7 @@ async def federation(
             record.write(ready=True)
             yield Up(deployment, supervisor)
         finally:
+            renewing.cancel()
             try:
                 await supervisor.stop()
             finally:
@@ -177,7 +131,10 @@ async def _silent(deployment: Deployment, since: datetime, wait_seconds: float) 
     if not silent or not wait_seconds:
         return []
     with suppress(TimeoutError, BusError):  # a scheduler that does not come up is told of by the supervisor
-        async with asyncio.timeout(wait_seconds), open_bus(deployment.nats_url, name="up", source="/fedplane/up") as bus:
+        async with (
+            asyncio.timeout(wait_seconds),
+            open_bus(deployment.nats_url, name="up", source="/fedplane/up", credentials=deployment.credentials) as bus,
+        ):
             async for batch in bus.log.tail([Advertised.pattern()]):
                 facts = [record.fact for record in batch.records if isinstance(record.fact, Advertised)]
                 silent -= {fact.cluster for fact in facts if fact.at >= since}
@@ -193,6 +150,7 @@ def _prepare(
     aggregators: int,
     store_bytes: int | None,
     page_port: int | None,
+    insecure: bool,
     table: Callable[[Deployment], Stages],
 ) -> tuple[Deployment, Stages]:
     """Everything that can be found out and written down before a process is started."""
@@ -206,11 +164,33 @@ def _prepare(
     configuration = Configuration(choose_port(port, earlier), choose_store_bytes(store_bytes, earlier))
     check_room(directory.store, configuration.store_bytes)
     chosen = choose_page_port(page_port, any_free=port == 0)
-    deployment = Deployment(directory, configuration, _clusters(directory, clusters), aggregators, chosen)
-    directory.write(directory.configuration, configuration.render(directory.store))
+    keys = None if insecure else Keys(directory.keys)
+    deployment = Deployment(directory, configuration, _clusters(directory, clusters), aggregators, chosen, keys)
     command = (str(program), "-c", str(directory.configuration))
     bus = Process("nats-server", command, environment(len(deployment.clusters)), port=configuration.port)
-    return deployment, ((bus,), *table(deployment))
+    if keys is None:
+        settle_store(directory.store, "$G")
+        directory.write(directory.configuration, configuration.render(directory.store))
+        return deployment, ((bus,), *table(deployment))
+    keys.provide([cluster.name for cluster in deployment.clusters], datetime.now(UTC))
+    settle_store(directory.store, ACCOUNT)
+    keep_secret(directory.configuration, configuration.render(directory.store, guarded(keys)))
+    return deployment, ((bus,), (authorizer(deployment, keys),), *table(deployment))
+
+
+async def _renew(deployment: Deployment, supervisor: Supervisor) -> None:
+    """Make certificates anew in time, as long as the federation lasts.
+
+    Clients read theirs whenever they connect, and the server when it is told to.
+    """
+    while deployment.keys is not None:
+        await asyncio.sleep(RENEWAL_SECONDS)
+        try:
+            if deployment.keys.provide([cluster.name for cluster in deployment.clusters], datetime.now(UTC)):
+                os.kill(supervisor.pids["nats-server"], signal.SIGHUP)
+                supervisor.say("nats-server", "was told to read its new certificate")
+        except (FedplaneError, LookupError, ProcessLookupError) as error:
+            supervisor.say("keys", f"could not be made anew: {error}")
 
 
 def _clusters(directory: Directory, path: Path | None) -> tuple[Cluster, ...]:
@@ -242,6 +222,8 @@ class _Recorder:
             pid=os.getpid(),
             nats_url=self.deployment.nats_url,
             page_url=page_url(self.deployment.page_port),
+            credentials=None if self.deployment.keys is None else self.deployment.keys.bundle(Role.OPERATOR),
+            insecure=self.deployment.keys is None,
             started_at=self.started_at,
             ready=self.ready,
             processes=dict(self.pids),

@@ -68,11 +68,11 @@ def kinds_of(words: Sequence[str], run: str | None) -> tuple[type[Fact], ...]:
             known = ", ".join(_short(fact) for fact in FACTS)
             raise BadInput(f"there is no fact of the type {word!r}; there are {known}")
         found.update(dict.fromkeys(named))
-    of_runs = [fact for fact in found if issubclass(fact, RunFact)]
-    if of_runs and len(of_runs) < len(found):
-        raise BadInput("facts of runs and facts of the fleet are in streams of their own; ask for them one after the other")
-    if run is not None and len(of_runs) < len(found):
-        raise BadInput(f"facts of the fleet are of no run; leave {run} away")
+    about = {fact.template.split(".")[2] for fact in found}
+    if len(about) > 1:
+        raise BadInput("facts of runs, of the fleet and of access are in streams of their own; ask for them one after the other")
+    if run is not None and not all(issubclass(fact, RunFact) for fact in found):
+        raise BadInput(f"facts of the fleet and of access are of no run; leave {run} away")
     return tuple(found)
 
 

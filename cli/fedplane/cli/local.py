@@ -19,8 +19,9 @@ import typer
 from rich.console import Console
 
 from fedplane.cli.connection import StateOption
+from fedplane.cli.deployment import AGGREGATORS_DEFAULT
 from fedplane.cli.directory import DEFAULT, Directory
-from fedplane.cli.federation import AGGREGATORS_DEFAULT, Up, federation
+from fedplane.cli.federation import Up, federation
 from fedplane.cli.logs import Logs
 from fedplane.runtime.errors import BadInput, Unavailable
 from fedplane.schemas import quantities
@@ -64,6 +65,9 @@ def up(
         int | None, typer.Option(min=0, max=65535, help="Port of the page; 0 is any free one. 4280, unless it is taken, if not given.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Run in the background.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Go without certificates: every program of this machine may then do everything.")
+    ] = False,
 ) -> None:
     """Run a federation on this machine, until Ctrl-C or `fedplane down`.
 
@@ -82,9 +86,9 @@ def up(
             "--store-bytes": store_bytes,
             "--page-port": page_port,
         }
-        _detach(directory, [f"{name}={value}" for name, value in given.items() if value is not None])
+        _detach(directory, [*(f"{name}={value}" for name, value in given.items() if value is not None), *(["--insecure"] * insecure)])
     else:
-        asyncio.run(_run(directory, clusters, port, aggregators, _bytes(store_bytes), page_port))
+        asyncio.run(_run(directory, clusters, port, aggregators, _bytes(store_bytes), page_port, insecure))
 
 
 def down(state: StateOption = DEFAULT) -> None:
@@ -119,7 +123,13 @@ def _end(directory: Directory, pid: int) -> None:
 
 
 async def _run(
-    directory: Directory, clusters: Path | None, port: int | None, aggregators: int, store_bytes: int | None, page_port: int | None
+    directory: Directory,
+    clusters: Path | None,
+    port: int | None,
+    aggregators: int,
+    store_bytes: int | None,
+    page_port: int | None,
+    insecure: bool,
 ) -> None:
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
@@ -134,6 +144,7 @@ async def _run(
             aggregators=aggregators,
             store_bytes=store_bytes,
             page_port=page_port,
+            insecure=insecure,
             clusters_seconds=CLUSTERS_SECONDS,
             say=_say,
         ) as running:
@@ -165,6 +176,7 @@ def _detach(directory: Directory, arguments: list[str]) -> None:
     assert record is not None, "it is there when it says that it is ready"
     console.print(f"The bus is at {record.nats_url}; pid {child.pid}; logs in {directory.logs}.")
     console.print(f"Runs can be watched at {record.page_url}")
+    _warn(record.insecure)
     console.print(f"`{directory.command('submit FILE')}` asks for a run; `{directory.command('down')}` ends the federation.")
 
 
@@ -185,7 +197,13 @@ def _greet(directory: Directory, running: Up) -> None:
     console.print(f"The bus is at {running.nats_url}; logs in {directory.logs}.")
     console.print(f"Clusters: {clusters}.")
     console.print(f"Runs can be watched at {running.page_url}")
+    _warn(running.credentials is None)
     console.print(f"`{directory.command('submit FILE')}` asks for a run; Ctrl-C ends the federation.")
+
+
+def _warn(insecure: bool) -> None:
+    if insecure:
+        console.print("It asks for no certificates: every program of this machine may read, state and remove everything.", style="yellow")
 
 
 def _say(name: str, said: str) -> None:

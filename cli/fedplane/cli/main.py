@@ -8,13 +8,14 @@ import sys
 
 import typer
 
-from fedplane.cli import bundling, commands, demo, events, local, page, viewing, webhooks
+from fedplane.cli import access, bundling, commands, demo, events, local, page, viewing, webhooks
+from fedplane.cli.connection import addressed
 from fedplane.cli.doctor import command as doctor
 from fedplane.cli.exits import MEANINGS, ending
 from fedplane.runtime.errors import FedplaneError
 from fedplane.runtime.service import configure_logs
 
-__all__ = ["COMMANDS", "app", "main"]
+__all__ = ["COMMANDS", "GROUPS", "app", "main"]
 
 COMMANDS = {
     "A federation on this machine": (demo.demo, local.up, local.down),
@@ -25,6 +26,9 @@ COMMANDS = {
 }
 """Every command, by the heading under which help lists it."""
 
+GROUPS = {"Who may use the bus": ("access", access.app)}
+"""Commands that have commands of their own, likewise."""
+
 app = typer.Typer(
     help="Federated learning on a message bus: run a federation, submit runs, see what they do and why.",
     epilog="\n\n".join(("Exit codes:", *(f"{code:d}: {meaning}" for code, meaning in MEANINGS.items()))),
@@ -33,7 +37,9 @@ app = typer.Typer(
 )
 for heading, functions in COMMANDS.items():
     for function in functions:
-        app.command(rich_help_panel=heading)(function)
+        app.command(rich_help_panel=heading)(addressed(function))
+for heading, (name, group) in GROUPS.items():
+    app.add_typer(group, name=name, rich_help_panel=heading)
 
 
 def main() -> None:

@@ -16,12 +16,14 @@ from urllib.parse import urlsplit
 
 import typer
 
-from fedplane.cli.connection import StateOption, UrlOption, call
-from fedplane.cli.directory import DEFAULT, Directory
+from fedplane.cli.connection import HERE, Server, Where, call
+from fedplane.cli.credentials import owner_of
+from fedplane.cli.directory import Directory
 from fedplane.cli.orphans import die_with_parent
 from fedplane.cli.server import HOST, free_port, refusal
 from fedplane.runtime.errors import BadInput, Unavailable, Unreachable
 from fedplane.runtime.ports import Bus
+from fedplane.schemas.roles import Role
 
 __all__ = ["PAGE_PORT_DEFAULT", "choose_page_port", "page_url", "ui"]
 
@@ -54,8 +56,7 @@ def choose_page_port(asked: int | None, *, any_free: bool = False) -> int:
 def ui(
     port: PortOption = None,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open it in a browser, or only say where it is.")] = True,
-    url: UrlOption = None,
-    state: StateOption = DEFAULT,
+    where: Where = HERE,
 ) -> None:
     """Open the page on which runs can be watched.
 
@@ -63,15 +64,15 @@ def ui(
 
     Example: fedplane ui
 
-    Example: fedplane ui --url nats://hub.example.org:4222
+    Example: fedplane ui --url tls://hub.example.org:4222 --credentials ann.pem
     """
-    if url is None:
+    if where.url is None:
         if port is not None:
             raise BadInput("--page-port is for a page served here, with --url; that of `fedplane up` is where `up --page-port` said")
-        _show_running(Directory.at(state), open_browser)
+        _show_running(Directory.at(where.state), open_browser)
     else:
-        call(url, state, _reached)
-        _serve(url, choose_page_port(port), open_browser)
+        call(where, _reached)
+        _serve(where.server, choose_page_port(port), open_browser)
 
 
 def _show_running(directory: Directory, open_browser: bool) -> None:
@@ -95,11 +96,17 @@ def _show(address: str, open_browser: bool) -> None:
         typer.echo("no browser could be opened here; open that address in one", err=True)
 
 
-def _serve(url: str, port: int, open_browser: bool) -> None:
+def _serve(server: Server, port: int, open_browser: bool) -> None:
     """Serve the page in a process of its own until somebody ends this one."""
     if find_spec("h11") is None:
         raise Unavailable("serving the page needs a library that is not installed; `pip install 'fedplane[status]'` brings it")
-    settings = {"FEDPLANE_NATS_URL": url, "FEDPLANE_PAGE_PORT": str(port), "FEDPLANE_PAGE_HOST": HOST, "FEDPLANE_LOG_LEVEL": "warning"}
+    settings = {
+        "FEDPLANE_NATS_URL": server.url,
+        "FEDPLANE_PAGE_PORT": str(port),
+        "FEDPLANE_PAGE_HOST": HOST,
+        "FEDPLANE_LOG_LEVEL": "warning",
+    }
+    settings |= _identity(server)
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "fedplane.status.page.main"],
         env={**os.environ, **settings},
@@ -120,6 +127,22 @@ def _serve(url: str, port: int, open_browser: bool) -> None:
             child.wait(END_SECONDS)
     if child.returncode:
         raise Unavailable(f"the page ended with {child.returncode}; what it said stands above")
+
+
+def _identity(server: Server) -> dict[str, str]:
+    """As whom the page reads the log: as whoever starts it."""
+    if server.credentials is None:
+        return {"FEDPLANE_INSECURE": "true"}
+    bundle = server.credentials.certificate.absolute()
+    role, name = owner_of(bundle)
+    if role is not Role.OPERATOR:
+        raise BadInput(
+            f"the page shows everything, and {bundle} is the bundle of a {role}; `fedplane ui` wants one of a person, {Role.OPERATOR}"
+        )
+    return {
+        "FEDPLANE_TLS_CERTIFICATE": str(bundle), "FEDPLANE_TLS_KEY": str(bundle), "FEDPLANE_TLS_AUTHORITY": str(bundle),
+        "FEDPLANE_TLS_NAME": name,
+    }  # fmt: skip
 
 
 def _answers(address: str, ended: Callable[[], bool]) -> bool:

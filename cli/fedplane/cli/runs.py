@@ -4,7 +4,7 @@ Every function takes the bus, so it works on a server and in memory alike; none 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from datetime import datetime
 
@@ -36,6 +36,9 @@ __all__ = ["Judged", "cancel", "end_of", "every", "find", "first_word", "fleet",
 
 FIRST_VIEW_SECONDS = 10.0
 """How long to wait for a run's first view. The status service needs milliseconds, and a few seconds when it has just been restarted."""
+
+LOOK_SECONDS = 5.0
+"""How often a run that does not change is looked for: one whose store was deleted never changes again, and a person sees it stand still."""
 
 RACES_MAX = 10
 """How often a cancellation is tried when something else is said about the run at the same moment; a run has four such facts in its life."""
@@ -148,10 +151,12 @@ async def fleet(bus: Bus) -> list[Advertised]:
     return [said[name] for name in sorted(said)]
 
 
-async def follow(bus: Bus, run: str, wait_seconds: float = FIRST_VIEW_SECONDS) -> AsyncGenerator[RunView, None]:
+async def follow(
+    bus: Bus, run: str, wait_seconds: float = FIRST_VIEW_SECONDS, look_seconds: float = LOOK_SECONDS
+) -> AsyncGenerator[RunView, None]:
     """The run's view now and whenever it changes, until the run has ended.
 
-    Raises Unreachable if nobody shows the run for so long.
+    Raises Unreachable if nobody shows the run for so long, and BadInput when the bus has it no longer.
     """
     views = aiter(bus.views.watch(run))
     try:
@@ -161,8 +166,29 @@ async def follow(bus: Bus, run: str, wait_seconds: float = FIRST_VIEW_SECONDS) -
         raise Unreachable(f"nobody has shown the run {run} for {wait_seconds:g} s; is the status service running?") from error
     yield view
     while not view.ended:
-        view = _parsed(await anext(views))
+        view = _parsed(await _change(bus, run, views, look_seconds))
         yield view
+
+
+async def _change(bus: Bus, run: str, views: AsyncIterator[Viewed], look_seconds: float) -> Viewed:
+    """The next of the views. A watch goes on when a server is back, whatever it has: that it has lost the run, nobody tells."""
+    following = asyncio.ensure_future(anext(views))
+    try:
+        while not (await asyncio.wait({following}, timeout=look_seconds))[0]:
+            if await _is_gone(bus, run):
+                said = f"the bus has the run {run} no longer: its store was deleted, or the run was forgotten"
+                raise BadInput(f"{said}; `fedplane get` lists those that are there")
+        return following.result()
+    finally:
+        following.cancel()
+        await asyncio.wait({following})  # else nobody could close the watch, since it is being read
+
+
+async def _is_gone(bus: Bus, run: str) -> bool:
+    try:
+        return bus.is_connected() and await bus.views.get(run) is None
+    except BusError:  # away, which is no reason to give up
+        return False
 
 
 async def view_of(bus: Bus, run: str, wait_seconds: float = FIRST_VIEW_SECONDS) -> RunView:

@@ -11,19 +11,22 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from fedplane.runtime.errors import BadInput, Unavailable
 
 __all__ = [
     "HOST", "PORT_DEFAULT", "STORE_BYTES_DEFAULT", "STORE_BYTES_MIN",
     "Configuration", "bulk_bytes", "check_room", "choose_port", "choose_store_bytes", "environment", "find_server", "free_port", "refusal",
-    "wait_for_release",
+    "settle_store", "wait_for_release",
 ]  # fmt: skip
 
 HOST = "127.0.0.1"
-"""Nobody but this machine: there are no certificates in local mode."""
+"""Nobody but this machine: a federation for others to reach is one on a hub."""
 
 PORT_DEFAULT = 4222
 """NATS's own."""
@@ -32,7 +35,7 @@ STORE_BYTES_DEFAULT = 5_000_000_000
 """What the streams reserve with their own defaults (4.5 GB, `runtime.nats.Limits`), and some room to spare."""
 
 STORE_BYTES_MIN = 1_000_000_000
-"""Less than half a gigabyte for models is no use to anybody."""
+"""It leaves 480 MB for models; less is no use to anybody."""
 
 CACHE_MEBIBYTES_MAX = 750
 """Without a limit, the server keeps the blocks of its store that it has seen for as long as there is memory:
@@ -44,8 +47,11 @@ CACHE_MEBIBYTES_EACH = 20
 For 32 its rounds of 100 MB take a third longer (measured), since then what is on its way is more than that.
 """
 
-OTHER_BYTES = 500_000_000
-"""What all streams but the one for models and updates reserve (464 MB, and 32 for dead letters), and some room to spare."""
+OTHER_BYTES = 520_000_000
+"""What all streams but the one for models and updates reserve (480 MB, and 32 for dead letters), and some room to spare."""
+
+ACCOUNTS = frozenset({"$G", "BUS"})
+"""Under whose name the streams may be stored: the account of a server that has none, and ours."""
 
 RELEASE_SECONDS = 2.0
 """How long a server that was killed may still have its port: the kernel takes milliseconds to clear up behind it."""
@@ -58,14 +64,15 @@ class Configuration:
     port: int
     store_bytes: int
 
-    def render(self, store: Path) -> str:
-        """The server's configuration file."""
+    def render(self, store: Path, guard: Mapping[str, Any] = MappingProxyType({})) -> str:
+        """The server's configuration file. `guard` is what it says of who is let in, see `accounts`; without, everybody is."""
         return json.dumps(
             {
                 "server_name": "fedplane-local",
                 "host": HOST,
                 "port": self.port,
                 "jetstream": {"store_dir": str(store), "max_file_store": self.store_bytes},
+                **guard,
             },
             ensure_ascii=False,  # the server does not know JSON's \u
             indent=2,
@@ -116,6 +123,17 @@ def check_room(store: Path, store_bytes: int) -> None:
             f"{store} has room for {room / 1e9:.1f} GB, and the streams may need {store_bytes / 1e9:.1f} GB;"
             " free some, choose another disk with --state, or allow less with --store-bytes"
         )
+
+
+def settle_store(store: Path, account: str) -> None:
+    """Have the streams be those of this account, whichever one the server had them under the last time.
+
+    One that lets everybody in has a single account, `$G`. Its streams are the same, and in a folder of that name.
+    """
+    folders = store / "jetstream"
+    others = [] if (folders / account).exists() or not folders.is_dir() else [each for each in folders.iterdir() if each.name in ACCOUNTS]
+    for other in others:
+        other.rename(folders / account)
 
 
 def wait_for_release(port: int) -> None:

@@ -16,9 +16,10 @@ import subprocess
 import time
 from asyncio.subprocess import Process as Running
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from fedplane.cli.logs import Logs
 from fedplane.cli.orphans import die_with_parent, kill_group
@@ -28,6 +29,9 @@ __all__ = ["PATIENCE", "Patience", "Process", "Say", "Stages", "Supervisor"]
 
 READY_SECONDS = 30.0
 """How long a process may take to accept connections. nats-server needs 20 ms, and seconds when it has a full store to check."""
+
+ANSWER_SECONDS = 2.0
+"""How long a process may take to say whether it has started. One that is there answers in milliseconds."""
 
 STOP_SECONDS = 10.0
 """How long a stage may take to end after SIGTERM, before it is killed."""
@@ -44,12 +48,16 @@ Say = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that is to run. `port` is where it accepts connections once it is ready; without one it is ready at once."""
+    """A process that is to run. Without a port it is ready at once.
+
+    `port` is where it accepts connections once it is ready; `health_port` where it answers over HTTP whether it has started.
+    """
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int | None = None
+    health_port: int | None = None
 
 
 Stages = Sequence[Sequence[Process]]
@@ -114,7 +122,9 @@ class Supervisor:
                 self._keepers[process.name] = asyncio.create_task(self._keep(process, running))
             for process in stage:
                 if process.port is not None:
-                    await self._wait_until_ready(process, process.port)
+                    await self._wait_until_ready(process, partial(_accepts_connections, process.port))
+                if process.health_port is not None:
+                    await self._wait_until_ready(process, partial(_has_started, process.health_port))
 
     async def wait(self) -> None:
         """Wait until a process is given up, which raises Unavailable with its last words."""
@@ -169,9 +179,9 @@ class Supervisor:
             await asyncio.sleep(delay_seconds)
             running = await self._spawn(process)
 
-    async def _wait_until_ready(self, process: Process, port: int) -> None:
+    async def _wait_until_ready(self, process: Process, is_ready: Callable[[], Awaitable[bool]]) -> None:
         pid, deadline = self.pids.get(process.name), time.monotonic() + READY_SECONDS
-        while not await _accepts_connections(port):
+        while not await is_ready():
             if self.pids.get(process.name) != pid or pid is None:
                 raise Unavailable(f"{process.name} died before it was ready; {self._last_words(process.name)}")
             if time.monotonic() > deadline:
@@ -219,3 +229,16 @@ async def _accepts_connections(port: int) -> bool:
         return False
     writer.close()
     return True
+
+
+async def _has_started(port: int) -> bool:
+    """See `runtime.health`."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /started HTTP/1.1\r\n\r\n")
+            status = await reader.readline()
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return b" 200 " in status

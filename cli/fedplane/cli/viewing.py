@@ -10,8 +10,7 @@ import typer
 
 from fedplane.cli import display, explanation, runs, watching
 from fedplane.cli.completing import AnyRun, RunName
-from fedplane.cli.connection import LISTENING, StateOption, UrlOption, call
-from fedplane.cli.directory import DEFAULT
+from fedplane.cli.connection import HERE, LISTENING, Where, call
 from fedplane.cli.exits import Exit
 from fedplane.cli.output import Output, OutputOption, show
 from fedplane.cli.runs import Judged
@@ -22,7 +21,7 @@ from fedplane.schemas.views import Phase, RunView
 __all__ = ["clusters", "explain", "get", "watch"]
 
 
-def get(run: AnyRun = None, output: OutputOption = Output.TABLE, url: UrlOption = None, state: StateOption = DEFAULT) -> None:
+def get(run: AnyRun = None, output: OutputOption = Output.TABLE, where: Where = HERE) -> None:
     """Show runs: their phase, how far they are, and why.
 
     Example: fedplane get
@@ -35,7 +34,7 @@ def get(run: AnyRun = None, output: OutputOption = Output.TABLE, url: UrlOption 
     async def body(bus: Bus) -> list[RunView]:
         return await runs.every(bus) if run is None else [await runs.view_of(bus, await runs.find(bus, run))]
 
-    views = call(url, state, body)
+    views = call(where, body)
     if not views and output.is_for_people:
         typer.echo("There are no runs yet; `fedplane submit FILE` asks for one.", err=True)
         return
@@ -43,7 +42,7 @@ def get(run: AnyRun = None, output: OutputOption = Output.TABLE, url: UrlOption 
     show(output, documents if run is None else documents[0], lambda wide: display.run_table(views, _now(), wide=wide))
 
 
-def watch(run: RunName, output: OutputOption = Output.TABLE, url: UrlOption = None, state: StateOption = DEFAULT) -> None:
+def watch(run: RunName, output: OutputOption = Output.TABLE, where: Where = HERE) -> None:
     """Follow a run until it ends.
 
     The exit code is 0 if it completed, 1 if it failed or was cancelled.
@@ -64,7 +63,7 @@ def watch(run: RunName, output: OutputOption = Output.TABLE, url: UrlOption = No
     async def body(bus: Bus) -> RunView:
         return await watching.watch(bus, await runs.find(bus, run), output=output)
 
-    if call(url, state, body, LISTENING).phase is not Phase.COMPLETED:
+    if call(where, body, LISTENING).phase is not Phase.COMPLETED:
         raise typer.Exit(Exit.FAILED)
 
 
@@ -72,8 +71,7 @@ def explain(
     run: RunName,
     every: Annotated[bool, typer.Option("--all", help="Show each cluster, however many there are, page by page on a terminal.")] = False,
     output: OutputOption = Output.TABLE,
-    url: UrlOption = None,
-    state: StateOption = DEFAULT,
+    where: Where = HERE,
 ) -> None:
     """Show why each cluster takes part in a run, or does not.
 
@@ -90,7 +88,7 @@ def explain(
         found = await runs.find(bus, run)
         return found, await runs.judged(bus, found)
 
-    found, everyone = call(url, state, body)
+    found, everyone = call(where, body)
     wide = output is Output.WIDE
     screen = display.console(wide=wide)
     if every and output.is_for_people and screen.is_terminal:
@@ -100,7 +98,7 @@ def explain(
         show(output, explanation.document(found, everyone), lambda wide: explanation.explanation(everyone, wide=wide, every=every))
 
 
-def clusters(output: OutputOption = Output.TABLE, url: UrlOption = None, state: StateOption = DEFAULT) -> None:
+def clusters(output: OutputOption = Output.TABLE, where: Where = HERE) -> None:
     """Show the clusters of the federation, as each advertised itself last.
 
     One that is silent has not been heard of within its lease, and is given no new run.
@@ -113,7 +111,7 @@ def clusters(output: OutputOption = Output.TABLE, url: UrlOption = None, state: 
     async def body(bus: Bus) -> list[Advertised]:
         return await runs.fleet(bus)
 
-    fleet = call(url, state, body)
+    fleet = call(where, body)
     if not fleet and output.is_for_people:
         typer.echo("No cluster has advertised itself yet; `fedplane up --clusters FILE` starts some on this machine.", err=True)
         return

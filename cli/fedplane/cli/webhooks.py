@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 
 from fedplane.cli import forwarding, listening, runs
-from fedplane.cli.connection import StateOption, UrlOption, call
-from fedplane.cli.directory import DEFAULT
+from fedplane.cli.connection import HERE, Where, call
 from fedplane.cli.exits import Exit
 from fedplane.cli.saying import say
 from fedplane.cli.verdicts import Again, Dead, Delivered, Patience, Verdict
@@ -46,8 +45,7 @@ def forward(
     at_once: Annotated[int, typer.Option(min=1, max=64, help="How many facts are on their way at a time.")] = forwarding.AT_ONCE,
     dead: Annotated[str, typer.Option("--dead", metavar="NAME", help="List what that forwarder could not deliver, and why.")] = "",
     again: Annotated[str, typer.Option("--again", metavar="NAME", help="Send that to ADDRESS once more.")] = "",
-    url: UrlOption = None,
-    state: StateOption = DEFAULT,
+    where: Where = HERE,
 ) -> None:
     """Post facts to a webhook as CloudEvents, each at least once, those of a run in order.
 
@@ -61,7 +59,7 @@ def forward(
     """
     _check(address, name, dead, again)
     if dead:
-        call(url, state, lambda bus: _list_dead(bus, dead))
+        call(where, lambda bus: _list_dead(bus, dead))
         return
     from fedplane.cli import posting  # noqa: PLC0415 -- it loads an HTTP library, which no other command should wait for
 
@@ -85,7 +83,7 @@ def forward(
             )
             return Exit.DONE
 
-    if code := call(url, state, body):
+    if code := call(where, body):
         raise typer.Exit(code)
 
 

@@ -137,7 +137,9 @@ def test_types_are_words_of_the_vocabulary_in_one_stream() -> None:
         listening.kinds_of(["complete"], None)
     with pytest.raises(BadInput, match="in streams of their own; ask for them one after the other"):
         listening.kinds_of(["completed", "advertised"], None)
-    with pytest.raises(BadInput, match=f"facts of the fleet are of no run; leave {RUN} away"):
+    with pytest.raises(BadInput, match="in streams of their own; ask for them one after the other"):
+        listening.kinds_of(["granted", "advertised"], None)
+    with pytest.raises(BadInput, match=f"facts of the fleet and of access are of no run; leave {RUN} away"):
         listening.kinds_of(["advertised"], RUN)
 
 

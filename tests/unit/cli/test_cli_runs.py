@@ -89,7 +89,7 @@ async def test_a_request_that_cannot_become_a_fact_is_bad_input() -> None:
     large = SUBMITTED.resource.spec.model_copy(update={"config": {"text": "x" * 1_000_000}})
     nameless = SUBMITTED.resource.metadata.model_copy(update={"uid": "--"})
 
-    for update, said in (({"spec": large}, "bytes, and a fact may have"), ({"metadata": nameless}, "has no letters or digits")):
+    for update, said in (({"spec": large}, "bytes, and such a fact may have"), ({"metadata": nameless}, "has no letters or digits")):
         with pytest.raises(BadInput, match=said):
             await runs.submit(MemoryBus(), SUBMITTED.resource.model_copy(update=update), NOON)
 
@@ -100,7 +100,7 @@ async def test_the_first_word_is_what_the_scheduler_says_first(kind: type[facts.
     for fact in (SUBMITTED, FACT[kind], FACT[facts.Cancelled], FACT[facts.Scheduled]):
         await bus.log.state(fact)
 
-    assert await runs.first_word(bus, RUN, 1, 5) == FACT[kind]
+    assert await runs.first_word(bus, RUN, 1, 0.5) == FACT[kind]  # nobody says that it is started, so `scheduled` is waited out
 
 
 async def test_a_scheduler_that_says_nothing_is_not_waited_for_long() -> None:

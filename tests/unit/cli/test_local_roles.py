@@ -1,18 +1,20 @@
 """What runs beside the bus, what it is told, and how patient the supervisor is with it."""
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as some
 
 from fedplane.cli.clusters import Allocatable, Cluster
+from fedplane.cli.deployment import Deployment, authorizer, roles
 from fedplane.cli.directory import Directory
-from fedplane.cli.federation import Deployment, roles
+from fedplane.cli.keys import Keys
 from fedplane.cli.server import Configuration
 from fedplane.cli.supervisor import Patience, Process
 
-SHARED = {"FEDPLANE_NATS_URL": "nats://127.0.0.1:4300", "FEDPLANE_BULK_BYTES": "1500000000"}
+SHARED = {"FEDPLANE_NATS_URL": "nats://127.0.0.1:4300", "FEDPLANE_INSECURE": "true", "FEDPLANE_BULK_BYTES": "1480000000"}
 
 
 def _module(name: str, role: str, replica: str, **settings: str) -> Process:
@@ -61,6 +63,42 @@ def test_a_federation_is_its_services_and_then_the_driver_and_a_collaborator_for
             ),
         ),
     )
+
+
+def test_each_process_of_a_federation_with_keys_shows_its_own_bundle_and_a_cluster_that_of_its_cluster(tmp_path: Path):
+    keys = Keys(tmp_path)
+    deployment = Deployment(
+        Directory(Path("/state")), Configuration(4300, 2_000_000_000), (Cluster(name="b"),), 1, page_port=4281, keys=keys
+    )
+    every = [authorizer(deployment, keys), *(process for stage in roles(deployment) for process in stage)]
+
+    shown = {
+        process.name: {process.environment[f"FEDPLANE_TLS_{file}"] for file in ("CERTIFICATE", "KEY", "AUTHORITY")} for process in every
+    }
+    assert shown == {
+        "authorizer": {f"{tmp_path}/authorizer.pem"},
+        "scheduler": {f"{tmp_path}/scheduler.pem"},
+        "aggregator-0": {f"{tmp_path}/aggregator.pem"},
+        "status": {f"{tmp_path}/status.pem"},
+        "driver": {f"{tmp_path}/driver.pem"},
+        "collaborator-b": {f"{tmp_path}/collaborator-b.pem"},
+    }
+    assert {(process.environment["FEDPLANE_NATS_URL"], process.environment["FEDPLANE_INSECURE"]) for process in every} == {
+        ("tls://127.0.0.1:4300", "false")
+    }
+
+
+def test_only_the_authorizer_is_told_where_the_secrets_are_and_what_they_are_nobody(tmp_path: Path):
+    keys = Keys(tmp_path)
+    keys.provide([], datetime(2026, 3, 2, tzinfo=UTC))
+    deployment = Deployment(Directory(Path("/state")), Configuration(4300, 2_000_000_000), (), 1, keys=keys)
+    told = authorizer(deployment, keys)
+    others = "".join(str(process) for stage in roles(deployment) for process in stage)
+    secrets = (keys.seed, keys.callout_password, keys.system_password)
+
+    assert [str(path) in str(told.environment) for path in secrets] == [True] * 3
+    assert [str(path) in others or path.read_text() in f"{told}{others}" for path in secrets] == [False] * 3
+    assert str(told.health_port) == told.environment["FEDPLANE_HEALTH_PORT"]
 
 
 def test_the_wait_before_a_restart_doubles_up_to_five_seconds_and_after_ten_restarts_there_is_none():

@@ -5,13 +5,19 @@ import importlib.util
 import shutil
 import sys
 from collections.abc import Awaitable
+from datetime import UTC, datetime
 
+from fedplane.cli.access_log import folded
+from fedplane.cli.connection import Server, explained
+from fedplane.cli.credentials import owner_of
 from fedplane.cli.directory import Directory
-from fedplane.cli.doctor import hub, machine, roles, server
+from fedplane.cli.doctor import access, hub, machine, roles, server
+from fedplane.cli.doctor.access import AccessSeen, BundleSeen
 from fedplane.cli.doctor.findings import Finding, Level, judge
 from fedplane.cli.doctor.machine import EXTRAS, MachineSeen
 from fedplane.cli.orphans import is_ours
 from fedplane.cli.server import PORT_DEFAULT, STORE_BYTES_DEFAULT, Configuration, find_server, refusal
+from fedplane.runtime.certificates import valid_until
 from fedplane.runtime.errors import ApiError, BadInput, BusError, Denied, FedplaneError, Unavailable
 from fedplane.runtime.hub import look_at_hub
 from fedplane.runtime.nats import look, without_secrets
@@ -32,17 +38,39 @@ def machine_findings(directory: Directory, *, local: bool) -> list[Finding]:
     return judge("machine", {**machine.CHECKS, **(machine.FEDERATION_CHECKS if local else {})}, _machine(directory))
 
 
-def bus_findings(url: str, start: str = "start the server, or name the right one with --url; look for a firewall between") -> list[Finding]:
-    """What the bus shows, and who lives on it. `start` says what to do if there is none."""
+def bus_findings(
+    where: Server, start: str = "start the server, or name the right one with --url; look for a firewall between", *, local: bool = False
+) -> list[Finding]:
+    """What the bus shows, and who lives on it. `start` says what to do if there is none; a `local` one keeps its own keys."""
     try:
-        seen = asyncio.run(look(url))
-    except Denied as error:
-        return [_failed("bus", "reachable", error, "name other credentials in --url, or ask whoever runs the server")]
+        ours = judge("access", access.BUNDLE_CHECKS, _bundle(where, local))
+    except BadInput as error:
+        return [_failed("access", "certificate", error, "name another bundle with --credentials, or have this one made anew")]
+    return [*ours, *_on_the_bus(where, start)]
+
+
+def _bundle(where: Server, local: bool) -> BundleSeen:
+    now = datetime.now(UTC)
+    if where.credentials is None:
+        return BundleSeen(now)
+    path = where.credentials.certificate
+    return BundleSeen(now, str(path), *owner_of(path), until=valid_until(path.read_text()), renewed=local)
+
+
+def _on_the_bus(where: Server, start: str) -> list[Finding]:
+    try:
+        with explained(where):
+            seen = asyncio.run(look(where.url, where.credentials))
+    except (Denied, BadInput) as error:
+        return [_failed("bus", "reachable", error, "name another bundle with --credentials; the log of the bus's authorizer says why")]
     except BusError as error:
         return [_failed("bus", "reachable", error, start)]
-    reached = Finding(Level.OK, f"a server answers at {without_secrets(url)}", "", "bus", "reachable")
+    reached = Finding(Level.OK, f"a server answers at {without_secrets(where.url)}", "", "bus", "reachable")
     findings = [reached, *judge("bus", server.CHECKS, seen)]
-    return findings + (judge("roles", roles.CHECKS, seen) if seen.jetstream and "jetstream" not in seen.unseen else [])
+    if not seen.jetstream or "jetstream" in seen.unseen:
+        return findings
+    said = AccessSeen(seen.now or datetime.now(UTC), tuple(folded(seen.access)), seen.unseen.get("access", ""))
+    return [*findings, *judge("access", access.CHECKS, said), *judge("roles", roles.CHECKS, seen)]
 
 
 def hub_findings(kubeconfig: str, context: str, namespace: str) -> list[Finding]:

@@ -31,7 +31,7 @@ DROPPING = frozenset({"FLEET", "TIMERS"})
 SURVIVING = 3
 """So many servers, and copies, outlive the loss of one."""
 
-OWN_TRIALS = frozenset({"state facts of runs", "store models and updates", "hear what is announced"})
+OWN_TRIALS = frozenset({"state facts of runs", "store models to begin with"})
 """What the command line itself does; the rest are other roles' rights, which may well be theirs alone."""
 
 UNEDITABLE = frozenset({"retention", "storage", "deny_delete", "deny_purge", "allow_msg_schedules", "mirror"})
@@ -188,7 +188,7 @@ def _permissions(seen: BusSeen) -> Iterator[Finding]:
     for what in by_access[Access.DENIED]:
         if what in OWN_TRIALS:
             yield problem(
-                f"these credentials may not {what}", "ask whoever runs the server for permission, or name other credentials in --url"
+                f"these credentials may not {what}", "ask whoever runs the server for permission, or name other credentials: an operator's"
             )
     for what in by_access[Access.STORED]:
         yield problem(
