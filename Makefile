@@ -10,13 +10,17 @@ TREES = examples/07-xgboost
 PEERS = .fedplane/peers
 # Twice the cores of a small machine, since many tests wait for processes. To choose: make test WORKERS=1
 WORKERS = 4
-BENCHMARKS = frameworks control events telemetry plane replicas limited fold robust placement $(if $(KUBEBUILDER_ASSETS),apply)
+BENCHMARKS = frameworks control events telemetry security plane replicas limited fold robust placement $(if $(KUBEBUILDER_ASSETS),apply)
+
+# What an image is made of, by its file in deploy/locks: extras, joined by dashes.
+LOCKS = scheduler scheduler-hub aggregator status status-hub authorizer collaborator cli cli-s3
+COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(UPGRADE) --custom-compile-command 'make locks'
 
 # Tests start Python hundreds of times; where this is set, each start compiles anew what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv app peers demo notebook test check lint fix bench schemas docs clean
+.PHONY: help venv app peers demo notebook test check lint fix fuzz bench schemas locks audit docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +53,9 @@ fix: venv ## let ruff mend what it can
 	@.venv/bin/ruff check --quiet --fix
 	@.venv/bin/ruff format --quiet
 
+fuzz: .venv/.fuzz ## search every decoder for inputs that break it, FUZZ_SECONDS (60) each; some of them: make fuzz DECODERS="fact bundle"
+	@.venv/bin/python tests/fuzz/search.py $(DECODERS)
+
 bench: venv app ## measure speed, for half an hour on a quiet machine, and write docs/performance.md
 	@for each in $(BENCHMARKS); do .venv/bin/python benchmarks/$$each.py --json .fedplane/bench/$$each.json || exit; done
 	@.venv/bin/python benchmarks/page.py .fedplane/bench docs/performance.md
@@ -61,6 +68,14 @@ schemas: venv ## write JSON Schemas, docs/events.md, docs/rounds.md, docs/refere
 	@.venv/bin/python docs/list_rights.py
 	@.venv/bin/python docs/draw_telemetry.py
 	@.venv/bin/python deploy/grafana/draw.py
+
+locks: .venv/.supply ## pin what images install, with hashes, in deploy/locks; newer versions as well: make locks UPGRADE=--upgrade
+	@for each in $(LOCKS); do \
+		$(COMPILE) pyproject.toml $$(printf -- '--extra %s ' $$(echo $$each | tr - ' ')) --output-file deploy/locks/$$each.txt || exit; done
+	@sed -n 's/^requires = \["\(.*\)"\]/\1/p' pyproject.toml | $(COMPILE) - --output-file deploy/locks/build.txt
+
+audit: .venv/.supply ## compare what images install with known vulnerabilities; needs the internet
+	@for each in deploy/locks/*.txt; do echo $$each; .venv/bin/pip-audit --require-hashes --disable-pip --strict --progress-spinner off -r $$each || exit; done
 
 docs: venv ## make a site of the pages, .fedplane/site/index.html
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
@@ -76,6 +91,14 @@ clean: ## remove the environments and every cache
 	@echo "making .venv"
 	@$(PYTHON) -m venv .venv
 	@.venv/bin/$(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+.venv/.fuzz: .venv/.made
+	@.venv/bin/$(PIP_INSTALL) --editable '.[fuzz]'
+	@touch $@
+
+.venv/.supply: .venv/.made
+	@.venv/bin/$(PIP_INSTALL) --editable '.[supply]'
 	@touch $@
 
 # PyTorch by itself first: it is most of the download, and an environment that has it is not resolved anew when the app changes.

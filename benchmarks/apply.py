@@ -73,8 +73,9 @@ def requests(server: ApiServer) -> Counter[str]:
 def processes(server: Server, hub: ApiServer) -> Iterator[None]:
     """The scheduler and the aggregator."""
     told = {
-        "FEDPLANE_NATS_URL": server.url, "FEDPLANE_KUBERNETES": str(hub.kubeconfig), "FEDPLANE_LOG_LEVEL": "warning",
-        "FEDPLANE_COLLABORATOR_IMAGE": "collaborator:1", "FEDPLANE_OUTSIDE_URL": "nats://outside.example.org:4222",
+        "FEDPLANE_NATS_URL": server.url, "FEDPLANE_INSECURE": "true", "FEDPLANE_KUBERNETES": str(hub.kubeconfig),
+        "FEDPLANE_LOG_LEVEL": "error", "FEDPLANE_COLLABORATOR_IMAGE": "collaborator:1",
+        "FEDPLANE_OUTSIDE_URL": "nats://outside.example.org:4222",
     }  # fmt: skip
     running = [
         subprocess.Popen([sys.executable, "-m", f"fedplane.{service}.main"], env={**os.environ, **told})

@@ -84,7 +84,9 @@ async def our_federation(directory: Path, *, restart: bool) -> AsyncIterator[Our
     os.environ["FEDPLANE_PYTHON"] = str(FLOWER_PYTHON)  # for the collaborators and the driver, which have our environment
     clusters = _clusters_file(directory)
     async with (
-        federation(directory / "state", clusters=clusters, port=0, aggregators=1, store_bytes=STORE_BYTES, restart=restart) as up,
+        federation(
+            directory / "state", clusters=clusters, port=0, aggregators=1, store_bytes=STORE_BYTES, restart=restart, insecure=True
+        ) as up,
         bus_at(up.nats_url, "benchmark") as bus,
     ):
         await _advertised(bus, set(CLUSTERS))

@@ -21,6 +21,7 @@ BENCHMARKS = {
     "control": "A round with nothing to move",
     "events": "How soon others hear of a fact",
     "telemetry": "What telling costs",
+    "security": "What trust costs",
     "replicas": "More aggregators",
     "limited": "A model that is larger than an aggregator may be",
     "fold": "From reply bytes to the new model",

@@ -13,7 +13,7 @@ import pytest
 from machine_story import REPOSITORY, app_python
 
 BENCHMARKS = REPOSITORY / "benchmarks"
-OURS_ALONE = ("control", "events", "telemetry", "plane", "replicas", "limited", "placement")
+OURS_ALONE = ("control", "events", "telemetry", "security", "plane", "replicas", "limited", "placement")
 WITH_FLOWER = ("frameworks", "fold", "robust")
 ON_A_HUB = ("apply",)
 SMOKE_SECONDS = 240
