@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import yaml
 from apiserver import ApiServer, Server
 from hypothesis import settings
 from sources import ROOT
+from xdist.scheduler import LoadFileScheduling
 
 from fedplane.runtime.memory import MemoryBus
 from fedplane.runtime.nats import Limits, open_bus
@@ -40,12 +42,38 @@ CLEARED = (
 With it gone a file does not depend on which others the worker was given before. Namespaces stay: nobody behind the server removes them.
 """
 
+ASKS_FOR_AN_API_SERVER = re.compile(r"\b(?:api|hub|kubernetes)_server\b")
+API_SERVERS_MAX = 2
+"""How many workers start one: it takes five seconds of a core to begin, and a fiftieth of a core for as long as the worker lives."""
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what runs in its background so, and our processes would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("patient", deadline=None)  # a busy machine makes an example slow, not wrong
 if "CI" not in os.environ:  # there, hypothesis has a profile of its own: the same examples every time
     settings.load_profile("patient")
+
+
+class Files(LoadFileScheduling):
+    """Each file goes to one worker, and those that need an API server to a few: a worker starts one for all its files."""
+
+    def __init__(self, config: pytest.Config, log: Any) -> None:
+        super().__init__(config, log)
+        self._scopes: dict[str, str] = {}
+        self._on_servers = 0
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        if file not in self._scopes:
+            asks = ASKS_FOR_AN_API_SERVER.search((ROOT / file).read_text()) is not None
+            self._scopes[file] = f"API server {self._on_servers % API_SERVERS_MAX}" if asks else file
+            self._on_servers += asks
+        return self._scopes[file]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """Whatever `--dist` says, files stay whole: most of their fixtures are for a file."""
+    return Files(config, log)
 
 
 @dataclass
@@ -99,7 +127,9 @@ class NatsServer:
 
 
 @pytest.fixture
-def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+def nats_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NatsServer]:
+    """A server that lets everybody in; the processes that a test starts are told that it is meant so."""
+    monkeypatch.setenv("FEDPLANE_INSECURE", "true")
     server = NatsServer(tmp_path / "nats")
     server.start()
     yield server

@@ -20,6 +20,7 @@ ROOTS = ("schemas", "runtime", "services/scheduler", "services/aggregator", "ser
 
 IMPURE = {
     "fedplane.schemas.generate": "writes the files that are derived from the vocabulary",
+    "fedplane.runtime.certificates": "makes keys, which are chance",
     "fedplane.runtime.health": "answers a supervisor",
     "fedplane.runtime.hub": "opens the API server",
     "fedplane.runtime.kubernetes": "speaks to an API server",
@@ -43,8 +44,16 @@ IMPURE = {
     "fedplane.scheduler.tracing": "tells operators of placements",
     "fedplane.scheduler.tending": "tells the log of a hub, and states what its clusters offer",
     "fedplane.scheduler.upkeep": "writes objects on a hub",
+    "fedplane.authorizer.admission.listening": "answers an API server",
+    "fedplane.authorizer.admission.main": "composes the guard",
+    "fedplane.authorizer.admission.settings": "is read from the environment",
     "fedplane.authorizer.answering": "tells operators who was let in",
-    "fedplane.authorizer.following": "reads the log and has connections ended",
+    "fedplane.authorizer.ending": "has connections ended, and tells operators of it",
+    "fedplane.authorizer.listening": "makes readers for others",
+    "fedplane.authorizer.main": "composes the authorizer",
+    "fedplane.authorizer.policing": "has clusters thrown out, and their chunks removed",
+    "fedplane.authorizer.settings": "is read from the environment",
+    "fedplane.authorizer.trusting": "reads authorities again when their files change",
     "fedplane.aggregator.folding": "streams chunks",
     "fedplane.aggregator.joining": "reads models and updates piece by piece",
     "fedplane.aggregator.reading": "reads chunks ahead",
@@ -81,6 +90,8 @@ IMPURE = {
     "fedplane.collaborator.frameworks.flower_records": "speaks Flower",
     "fedplane.collaborator.frameworks.flower_server": "runs a Flower app's server",
     "fedplane.collaborator.frameworks.openfl": "loads and runs an OpenFL workspace",
+    "fedplane.collaborator.frameworks.openfl_plan": "reads an OpenFL workspace's plan",
+    "fedplane.collaborator.frameworks.openfl_state": "reads and writes what an OpenFL workspace keeps",
     "fedplane.collaborator.frameworks.functions": "loads and runs an app's functions",
     "fedplane.collaborator.frameworks.keeping": "keeps a process for an app",
     "fedplane.collaborator.frameworks.other": "runs a program, reads and writes a request's files",
@@ -119,6 +130,7 @@ IMPURE_CALLS = {"open", "print", "input", "breakpoint"}
 CLOCKS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
 
 SUBJECTS = {
+    "fedplane.schemas.access_facts": "the vocabulary",
     "fedplane.schemas.facts": "the vocabulary",
     "fedplane.schemas.round_facts": "the vocabulary",
     "fedplane.schemas.run_facts": "the vocabulary",

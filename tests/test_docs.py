@@ -33,9 +33,10 @@ def test_a_picture_shows_every_transition_once() -> None:
         Phase.FAILED: {},
     }
 
-    assert [line.strip() for line in page(table).splitlines() if " --> " in line] == [
+    assert [line.strip() for line in page(table).partition("stateDiagram-v2\n")[2].partition("```")[0].splitlines()] == [
         "[*] --> collecting: Opened",
-        "collecting --> collecting: Opened",
+        "collecting: collecting",
+        "collecting: Opened",
         "collecting --> failed: Expired, RoundFailed",
         "collecting --> folding: Closed",
         "failed --> [*]",

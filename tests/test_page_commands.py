@@ -3,29 +3,34 @@
 Nothing is run here; `test_pages` and `test_install_page` do that with what needs no cluster.
 """
 
+import ast
 import re
 import shlex
 import tomllib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 import typer
 import yaml
 from page_story import PAGES, blocks, mentioned, typed
-from sources import ROOT
+from sources import ROOT, tree
 
 from fedplane.aggregator.policies import check
 from fedplane.aggregator.strategies import STRATEGIES
 from fedplane.cli.main import app
 from fedplane.runtime.nats.letters import LETTERS
-from fedplane.runtime.nats.streams import BULK, FLEET, LOG, STATED, TIMERS, VIEWS, WORK
+from fedplane.runtime.nats.streams import ACCESS, BULK, FLEET, LOG, STATED, TIMERS, VIEWS, WORK
 from fedplane.schemas.facts import FACTS
 from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
 
 FEDPLANE: Any = typer.main.get_command(app)
-STREAMS = {LOG, FLEET, TIMERS, WORK, BULK, LETTERS}
-READERS_OWN = {"hub", "look"}
+STREAMS = {LOG, FLEET, ACCESS, TIMERS, WORK, BULK, LETTERS}
+READERS_OWN = {"addon", "hub", "hub-keys", "laptop-keys", "look"}
 """Directories of manifests that a page has its readers write."""
+
+APPS = ("docs/how-to/bring-an-app.md", "examples/06-lora/README.md")
+"""Pages that show parts of apps, which name libraries of the app's own environment."""
 
 HOW_TO = tuple(page for page in PAGES if page.startswith("docs/how-to/"))
 
@@ -41,20 +46,27 @@ def test_fedplane_understands_every_command_that_a_page_shows() -> None:
 def understood(command: str) -> str:
     """Which command it is, once its own parser has taken all of its words, or raised what a person would read."""
     _, name, *words = shlex.split(re.split(r" (?:\||>>?) ", command)[0])
-    FEDPLANE.commands[name].make_context(name, words)
+    named = FEDPLANE.commands[name]
+    if hasattr(named, "commands"):
+        of, name, *words = [name, *words]
+        named, name = named.commands[name], f"{of} {name}"
+    named.make_context(name, words)
     return name
 
 
 def test_a_sentence_names_only_commands_and_options_that_there_are() -> None:
     named = [command.split()[1:] for page in PAGES for command in mentioned(page) if re.match("fedplane [a-z]", command)]
-    unknown = [(name, word) for name, *words in named for word in words if word.startswith("-") and word not in options(name)]
+    unknown = [(name, word) for name, *words in named for word in words if word.startswith("-") and word not in options(name, *words)]
 
     assert len(named) > 10
     assert unknown == []
 
 
-def options(name: str) -> set[str]:
-    return {word for option in FEDPLANE.commands[name].params for word in (*option.opts, *option.secondary_opts)}
+def options(name: str, *words: str) -> set[str]:
+    named = FEDPLANE.commands[name]
+    if hasattr(named, "commands") and words:
+        named = named.commands[words[0]]
+    return {word for option in named.params for word in (*option.opts, *option.secondary_opts)}
 
 
 def test_a_mistaken_command_is_found() -> None:
@@ -69,7 +81,7 @@ def test_the_nats_commands_of_the_pages_ask_for_facts_and_streams_that_there_are
     commands = [command for page in PAGES for command in (*typed(page), *mentioned(page)) if command.startswith("nats ")]
     words = {word for command in commands for word in shlex.split(command)}
     subjects = {word.removeprefix(STATED) for word in words if word.removeprefix(STATED).startswith("fed.v1.")}
-    streams = {word for word in words if word.isupper()} - {"URL", "RUN"}
+    streams = {word for word in words if word.isupper()} - {"NAME", "SECRET", "FILE", "RUN", "URL"}
 
     assert len(subjects) > 5
     assert [subject for subject in sorted(subjects) if not any(fits(subject, fact.pattern()) for fact in FACTS)] == []
@@ -103,7 +115,25 @@ def test_what_a_page_puts_into_a_resource_is_taken(page: str) -> None:
             check(resource.spec)
             assert STRATEGIES[resource.spec.strategy.name](resource.spec.strategy.parameters)
         else:
-            assert {"kind", "configMapGenerator", "resources"} & document.keys(), f"{page} shows what nobody checks:\n{block}"
+            assert {"kind", "configMapGenerator", "components", "resources"} & document.keys(), f"{page} shows what nobody checks:\n{block}"
+
+
+def test_what_a_page_shows_of_an_app_is_as_in_the_examples_that_are_run() -> None:
+    run = dict(said_of_apps(source.text for source in tree() if re.fullmatch(r"examples/.*/federated\.py", source.path)))
+    shown = [said for page in APPS for said in said_of_apps(blocks(page, "python"))]
+
+    assert {name for name, _ in shown} == {"initial", "train", "evaluate", "TRAVELS"}
+    assert [(name, said) for name, said in shown if run[name] != said] == []
+
+
+def said_of_apps(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The parameters of each function that we call, and the tensors that travel."""
+    for statement in (each for text in texts for each in ast.parse(text).body):
+        match statement:
+            case ast.FunctionDef(name="initial" | "train" | "evaluate"):
+                yield statement.name, ast.unparse(statement.args)
+            case ast.Assign(targets=[ast.Name(id="TRAVELS")]):
+                yield "TRAVELS", ast.unparse(statement.value)
 
 
 def test_directories_of_manifests_that_pages_apply_are_there() -> None:

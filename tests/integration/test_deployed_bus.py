@@ -39,7 +39,7 @@ from fedplane.schemas.models import Chosen
 from fedplane.schemas.roles import Role
 from fedplane.schemas.subjects import listen, work_on
 
-STREAMS = {"LOG", "FLEET", "TIMERS", "WORK", "BULK", "KV_runs"}
+STREAMS = {"LOG", "FLEET", "ACCESS", "TIMERS", "WORK", "BULK", "KV_runs"}
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,20 @@ Kinds that this server does not know are listed below, so that nothing is passed
 import json
 import urllib.error
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from apiserver import ApiServer
+from deployed_story import given, keys
 from manifest_story import FEDERATIONS, Manifest, built, built_in, of_kind
 
 UNKNOWN = {
     ("policy/v1", "PodDisruptionBudget"),  # since Kubernetes 1.21
     ("route.openshift.io/v1", "Route"),
     ("keda.sh/v1alpha1", "ScaledObject"),
+    ("cert-manager.io/v1", "Certificate"),
+    ("cert-manager.io/v1", "Issuer"),
     ("addon.open-cluster-management.io/v1alpha1", "AddOnDeploymentConfig"),  # its definition is not at hand
 }
 NAMESPACES = ("fedplane", "team")
@@ -28,6 +32,7 @@ MADE = (*READ, "create", "patch", "delete")
 
 RIGHTS: dict[str, dict[tuple[str, str], tuple[str, ...]]] = {
     "aggregator": {},
+    "authorizer": {},
     "nats": {},
     "status": {
         (FL, "federatedlearnings"): READ,
@@ -120,6 +125,15 @@ def test_the_server_takes_exporters_beside_the_bus_and_the_way_to_a_collector(se
         apply(server, manifest, dry_run=True)
 
     assert {each["kind"] for each in changed} == {"ConfigMap", "Deployment", "NetworkPolicy", "Service", "StatefulSet"}
+
+
+def test_the_server_takes_the_keys_that_a_person_has_made(server: ApiServer, tmp_path: Path) -> None:
+    made = given(keys(tmp_path / "keys"))
+
+    for manifest in made:
+        apply(server, manifest, dry_run=True)
+
+    assert [each["kind"] for each in made].count("Secret") == 7
 
 
 def test_the_server_refuses_what_is_misspelt(server: ApiServer) -> None:

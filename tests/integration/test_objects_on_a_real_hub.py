@@ -163,7 +163,7 @@ async def facts(server: NatsServer, run: str) -> list[list[Any]]:
 async def test_the_service_itself_takes_objects_in_and_two_of_them_killed_at_any_time_lose_none(
     hub_server: Server, nats_server: NatsServer
 ) -> None:
-    settings = {"FEDPLANE_NATS_URL": nats_server.url, "FEDPLANE_KUBERNETES": str(hub_server.kubeconfig)}
+    settings = {"FEDPLANE_NATS_URL": nats_server.url, "FEDPLANE_INSECURE": "true", "FEDPLANE_KUBERNETES": str(hub_server.kubeconfig)}
 
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-m", "fedplane.scheduler.main"], env={**os.environ, **settings})

@@ -28,7 +28,7 @@ LOG_BYTES = 2_000_000
 
 
 async def start(server: str, *command: str, **settings: str) -> asyncio.subprocess.Process:
-    environment = {**os.environ, "FEDPLANE_NATS_URL": server, **settings}
+    environment = {**os.environ, "FEDPLANE_NATS_URL": server, "FEDPLANE_INSECURE": "true", **settings}
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(sys.executable, "-m", *command, env=environment, stdout=pipe, stderr=pipe)
 

@@ -15,7 +15,7 @@ from machine_story import CLUSTERS, Machine, machine, resource_yaml, settle_envi
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from telemetry_story import Heard, attributes, listening, until
 
-from fedplane.runtime.metrics import DENIALS, METRICS
+from fedplane.runtime.metrics import CONNECTIONS_REFUSED, DENIALS, METRICS
 from fedplane.runtime.ports import Recorded
 from fedplane.runtime.spans import SPANS, invite_traceparent, round_traceparent, run_traceparent
 from fedplane.schemas.facts import Aggregated, Completed, Contributed, Failed, Invited, Opened, Submitted
@@ -46,7 +46,7 @@ async def submit(it: Machine, **spec: Any) -> str:
     """As a person does, by the command."""
     file = it.directory / "run.yaml"
     file.write_text(resource_yaml(**spec))
-    command = [sys.executable, "-m", "fedplane.cli.main", "submit", str(file), "--url", it.up.nats_url]
+    command = [sys.executable, "-m", "fedplane.cli.main", "submit", str(file), "--url", it.up.nats_url, "--insecure"]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     said, _ = await process.communicate()
     return said.decode().split()[0]
@@ -263,7 +263,10 @@ def test_every_attribute_is_told_by_a_run_but_that_of_servers_that_refuse(calm: 
         (name, each) for it in (calm, stormy) for name in it.heard.metrics for point in it.heard.points(name) for each in attributes(point)
     }
 
-    assert {(metric.name, each.name) for metric in METRICS for each in metric.attributes} - told == {(DENIALS.name, "fedplane.server")}
+    assert {(metric.name, each.name) for metric in METRICS for each in metric.attributes} - told == {
+        (DENIALS.name, "fedplane.server"),
+        (CONNECTIONS_REFUSED.name, "error.type"),
+    }
 
 
 def test_every_metric_is_told_by_a_run_or_by_a_server_that_refuses(calm: Told, stormy: Told, nats_server, monkeypatch) -> None:
@@ -274,6 +277,7 @@ def test_every_metric_is_told_by_a_run_or_by_a_server_that_refuses(calm: Told, s
     async def refused() -> Heard:
         async with listening(monkeypatch) as heard:
             monkeypatch.setenv("FEDPLANE_NATS_URL", nats_server.url)
+            monkeypatch.setenv("FEDPLANE_INSECURE", "true")
             scheduler = await asyncio.create_subprocess_exec(sys.executable, "-m", "fedplane.scheduler.main", stderr=subprocess.DEVNULL)
             await until(lambda: bool(heard.totals("fedplane.denials")))
             scheduler.kill()
@@ -283,4 +287,5 @@ def test_every_metric_is_told_by_a_run_or_by_a_server_that_refuses(calm: Told, s
     denied = asyncio.run(refused())
     assert [dict(series) for series in denied.totals("fedplane.denials")] == [{"fedplane.server": "nats"}]
     told = calm.heard.metrics.keys() | stormy.heard.metrics.keys() | denied.metrics.keys()
-    assert {name for name in told if name.startswith("fedplane.")} == {metric.name for metric in METRICS}
+    said = {name for name in told if name.startswith("fedplane.")}
+    assert said == {metric.name for metric in METRICS} - {CONNECTIONS_REFUSED.name}  # which an authorizer says, and here is none

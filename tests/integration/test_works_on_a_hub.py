@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import MutableMapping, MutableSequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,18 +14,17 @@ from rights_story import granted
 from structlog.testing import capture_logs
 from work_story import OUTFIT, begin, declined, invite, join, learning, now, register, report, scheduler, status, until, until_works
 
-from fedplane.runtime.kinds import MANAGED_CLUSTER, MANIFEST_WORK, NAMESPACE
+from fedplane.runtime.kinds import CONFIG_MAP, JOB, MANAGED_CLUSTER, MANIFEST_WORK, NAMESPACE
 from fedplane.runtime.kubernetes import Patience, open_cluster
 from fedplane.runtime.memory import MemoryBus
 from fedplane.runtime.nats import Limits, open_bus
-from fedplane.runtime.objects import Kind
 from fedplane.scheduler.delivering import MANAGER
 from fedplane.scheduler.works import NAMESPACE as ON_THE_CLUSTER
 from fedplane.scheduler.works import work
 from fedplane.schemas.facts import Cancelled
 from fedplane.schemas.models import Chosen
 
-JOB = Kind("batch", "v1", "Job", "jobs")
+SECURE = replace(OUTFIT, bus_url="tls://hub.example.org:4222", authority="-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n")
 LOOKS = [{"apiGroups": [kind.group], "resources": [kind.plural], "verbs": ["list", "watch"]} for kind in (MANIFEST_WORK, MANAGED_CLUSTER)]
 
 HOSTILE = '"; rm -rf / #$(FEDPLANE_NATS_URL)\n\r\t--socket=/etc\u202e' + "x" * 900
@@ -46,7 +46,7 @@ TEMPLATES: dict[str, tuple[dict[str, Any], str]] = {
 def work_of(cluster: str, run: str, template: dict[str, Any], data: str) -> dict[str, Any]:
     resources = {"requests": {"cpu": "2", "memory": "1Gi", "nvidia.com/gpu": 1}, "limits": {"memory": "2Gi"}}
     resource = learning(client={"image": "app:1", "template": template}, resources=resources)
-    return work(run, resource, Chosen(cluster=cluster, score=0, terms=(), data=data), OUTFIT)
+    return work(run, resource, Chosen(cluster=cluster, score=0, terms=(), data=data), SECURE)
 
 
 @pytest.mark.parametrize(("number", "template", "data"), [(n, *each) for n, each in enumerate(TEMPLATES.values())], ids=TEMPLATES)
@@ -55,7 +55,7 @@ async def test_hub_and_cluster_take_a_work_as_it_is_and_a_second_time_nothing_ch
 ) -> None:
     cluster, run = f"taken-{number}", f"r-taken{number}"
     made = work_of(cluster, run, template, data)
-    (job,) = made["spec"]["workload"]["manifests"]
+    job, authority = made["spec"]["workload"]["manifests"]
     async with open_cluster(str(hub_server.kubeconfig)) as hub:
         await register(hub, cluster)
 
@@ -67,10 +67,12 @@ async def test_hub_and_cluster_take_a_work_as_it_is_and_a_second_time_nothing_ch
         if await hub.get(NAMESPACE, ON_THE_CLUSTER) is None:
             await hub.create(NAMESPACE, {"metadata": {"name": ON_THE_CLUSTER}})
         applied = await hub.apply(JOB, job, "work-agent")  # as the cluster's agent does; what the server does not know, it refuses
+        known_by = await hub.apply(CONFIG_MAP, authority, "work-agent")
         assert await hub.delete(MANIFEST_WORK, run, cluster, uid=first["metadata"]["uid"])
         assert await hub.get(MANIFEST_WORK, run, cluster) is None
 
-    assert first["spec"]["workload"]["manifests"] == [job]
+    assert first["spec"]["workload"]["manifests"] == [job, authority]
+    assert known_by["data"] == authority["data"]
     assert (second["spec"], second["metadata"]["generation"]) == (first["spec"], 1)
     assert third == second
     assert told(applied) == told(job)
@@ -118,6 +120,7 @@ async def test_two_schedulers_change_nothing_that_the_other_wrote(hub_server: Se
 async def test_the_service_itself_sends_what_its_settings_say(hub_server: Server, nats_server: NatsServer) -> None:
     settings = {
         "FEDPLANE_NATS_URL": nats_server.url,
+        "FEDPLANE_INSECURE": "true",
         "FEDPLANE_KUBERNETES": str(hub_server.kubeconfig),
         "FEDPLANE_COLLABORATOR_IMAGE": "registry.example.org/collaborator:9",
         "FEDPLANE_OUTSIDE_URL": "nats://outside.example.org:4222",

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from hub_story import ask, decided, edit, enlist, having, make_set, once, said, tending, until_gone
+from hub_story import ask, decided, edit, enlist, having, health, make_set, once, said, tending, until_gone
 from work_story import now, until, until_works
 
 from fedplane.runtime.kinds import (
@@ -298,6 +298,24 @@ async def test_the_hubs_clusters_are_the_fleet_and_say_why_they_are_not_availabl
 async def told(bus: MemoryBus, cluster: str) -> str | None:
     record = await bus.log.read(Advertised.pattern(cluster=cluster))
     return record.fact.unavailable if record and isinstance(record.fact, Advertised) else None
+
+
+async def test_a_cluster_that_claims_more_than_an_advertisement_may_say_is_left_out_until_it_claims_less():
+    bus, hub = await hub_with("a", "b")
+
+    async def is_heard() -> bool:
+        return await bus.log.read(Advertised.pattern(cluster="a")) is not None
+
+    await hub.merge(MANAGED_CLUSTER, "a", {"status": health(data="/data/a", note="x" * Advertised.bytes_max)}, subresource="status")
+    async with tending(bus.log, hub):
+        placed = await once(bus.log, await ask(hub), Scheduled)
+        heard = await is_heard()
+        await hub.merge(MANAGED_CLUSTER, "a", {"status": health(data="/data/a")}, subresource="status")
+        await until(is_heard, True)
+        later = await once(bus.log, await ask(hub, "later"), Scheduled)
+
+    assert [[chosen.cluster for chosen in each.participants] for each in (placed, later)] == [["b"], ["a", "b"]]
+    assert not heard
 
 
 async def test_a_placement_that_the_object_names_decides_who_may_be_chosen():

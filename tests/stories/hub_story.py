@@ -80,7 +80,7 @@ async def tending(log: Log, hub: Objects, namespace: str = "", bus: str = "") ->
     async with alive(
         clusters.run(),
         Replica(Scheduler(0.02, intake.hub.overview), log).run(),
-        tend(log, hub, clusters, intake),
+        tend(log, hub, clusters, intake, offer_seconds=0.02),
         deliver(log, hub, clusters, OUTFIT, sending),
         expose(log, hub, Listening(bus, tick_seconds=0.02)),
         launch(log, hub, OUTFIT, Driving(PATIENCE, tick_seconds=0.02)),

@@ -19,7 +19,7 @@ DEPLOY = ROOT / "deploy"
 KUBECTL = Path(sys.executable).parent / "kubectl"
 OVERLAYS = tuple(sorted(f"overlays/{each.name}" for each in (DEPLOY / "overlays").iterdir()))
 COMBINED = {
-    "production, load balancer, KEDA": ("overlays/production", "hub", "loadbalancer", "keda"),
+    "production, load balancer, KEDA": ("overlays/production", "hub", "loadbalancer", "keda", "certificates"),
     "production, route, CPU": ("overlays/production", "route", "cpu"),
     "production, node port": ("overlays/production", "nodeport"),
 }
@@ -81,9 +81,14 @@ def workloads(name: str) -> list[Manifest]:
 
 
 def container(workload: Manifest) -> Manifest:
-    """Its only one."""
-    (only,) = workload["spec"]["template"]["spec"]["containers"]
-    return dict(only)
+    """The one that it is named after."""
+    (own,) = [each for each in containers(workload) if each["name"] == workload["metadata"]["name"]]
+    return own
+
+
+def containers(workload: Manifest) -> list[Manifest]:
+    """All of them."""
+    return [dict(each) for each in workload["spec"]["template"]["spec"]["containers"]]
 
 
 def settings_class(role: str) -> type[ServiceSettings]:

@@ -26,7 +26,10 @@ AGAIN_SECONDS = 0.2
 
 @dataclass
 class WorkAgent:
-    """The agent of one cluster. `without` names containers that are not started, as if they were not in the pod."""
+    """The agent of one cluster. `without` names containers that are not started, as if they were not in the pod.
+
+    `files` are those of the Secrets that are there without us, by their names.
+    """
 
     hub: Objects
     cluster: str
@@ -34,6 +37,7 @@ class WorkAgent:
     images: Mapping[str, Image]
     without: tuple[str, ...] = ()
     restart_seconds: float = 0.05
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -57,12 +61,13 @@ class WorkAgent:
 
     async def _carry_out(self, name: str, work: Object) -> None:
         """Run the work's Job, and report on it."""
-        (job,) = work["spec"]["workload"]["manifests"]
+        job, *maps = work["spec"]["workload"]["manifests"]
+        files = {**self.files, **{each["metadata"]["name"]: each["data"] for each in maps}}
         inside = job["spec"]["template"]["spec"]
         inside["containers"] = [each for each in inside["containers"] if each["name"] not in self.without]
         directory = self.directory / name
         directory.mkdir(exist_ok=True)
-        pod = Pod(f"{name}-x7k2p", job, directory, self.images, self.restart_seconds, self.directory)
+        pod = Pod(f"{name}-x7k2p", job, directory, self.images, self.restart_seconds, self.directory, files)
         await carry_out(pod, lambda numbers: self._touch(name, {"status": status(**numbers)}, "status"))
 
     async def _touch(self, name: str, patch: Object, subresource: Any = "") -> None:
@@ -71,7 +76,7 @@ class WorkAgent:
 
 @dataclass
 class JobAgent:
-    """The hub's own Job controller and nodes, for one namespace. `disk` is where the volumes of claims are."""
+    """The hub's own Job controller and nodes, for one namespace. `disk` is where the volumes of claims are, `files` what Secrets have."""
 
     hub: Objects
     namespace: str
@@ -79,6 +84,7 @@ class JobAgent:
     images: Mapping[str, Image]
     disk: Path
     restart_seconds: float = 0.05
+    files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -97,7 +103,7 @@ class JobAgent:
     async def _carry_out(self, name: str, job: Object) -> None:
         directory = self.directory / f"{name}-{job['metadata']['uid']}"  # another Job of that name has another pod, with nothing in it
         directory.mkdir(exist_ok=True)
-        pod = Pod(f"{name}-m4c9z", job, directory, self.images, self.restart_seconds, self.disk)
+        pod = Pod(f"{name}-m4c9z", job, directory, self.images, self.restart_seconds, self.disk, self.files)
 
         async def report(numbers: Mapping[str, Any]) -> None:
             told = {each: numbers.get(each, 0) for each in ("active", "ready", "succeeded", "failed")}

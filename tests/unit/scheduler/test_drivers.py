@@ -11,7 +11,7 @@ from fedplane.scheduler.drivers import TROUBLES, driver_job, has_driver, objecti
 from fedplane.scheduler.pods import Outfit
 from fedplane.scheduler.standing import PATIENCE, Stage, Standing, Trouble, job_standing, trouble
 
-OUTFIT = Outfit("ours:1", "nats://nats.fedplane:4222")
+OUTFIT = Outfit("ours:1", "tls://nats.fedplane:4222", authority="one")
 LABELS = {
     "app.kubernetes.io/part-of": "fedplane",
     "app.kubernetes.io/managed-by": "fedplane-scheduler",
@@ -19,7 +19,7 @@ LABELS = {
     "fedplane.io/run": "r-1",
 }
 LOCKED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-OURS = {
+OURS: dict[str, Any] = {
     "image": "ours:1",
     "securityContext": LOCKED | {"runAsNonRoot": True, "readOnlyRootFilesystem": True},
     "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
@@ -39,7 +39,9 @@ def test_a_job_has_our_driver_beside_the_users_image_which_runs_its_server() -> 
 
     told = {
         "FEDPLANE_RUN": "r-1",
-        "FEDPLANE_NATS_URL": "nats://nats.fedplane:4222",
+        "FEDPLANE_NATS_URL": "tls://nats.fedplane:4222",
+        "FEDPLANE_TLS_CERTIFICATE": "/credentials/credentials.pem",
+        "FEDPLANE_TLS_NAME": "default",
         "FEDPLANE_APP_SOCKET": "/fedplane/app.sock",
         "FEDPLANE_WORKDIR": "/fedplane/work",
     }
@@ -50,7 +52,13 @@ def test_a_job_has_our_driver_beside_the_users_image_which_runs_its_server() -> 
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-        "volumes": [{"name": "shared", "emptyDir": {"sizeLimit": "64Gi"}}],
+        "volumes": [
+            {"name": "shared", "emptyDir": {"sizeLimit": "64Gi"}},
+            {
+                "name": "credentials",
+                "secret": {"secretName": "fedplane-driver", "items": [{"key": "credentials.pem", "path": "credentials.pem"}]},
+            },
+        ],
         "initContainers": [OURS | {"name": "install", "command": install}],
         "containers": [
             OURS
@@ -58,6 +66,7 @@ def test_a_job_has_our_driver_beside_the_users_image_which_runs_its_server() -> 
                 "name": "driver",
                 "command": ["python", "-m", "fedplane.collaborator.driver.main"],
                 "env": [*({"name": name, "value": value} for name, value in told.items()), replica],
+                "volumeMounts": [*OURS["volumeMounts"], {"name": "credentials", "mountPath": "/credentials", "readOnly": True}],
             },
             {
                 "name": "app",
@@ -80,6 +89,14 @@ def test_a_job_has_our_driver_beside_the_users_image_which_runs_its_server() -> 
             "template": {"metadata": {"labels": LABELS}, "spec": spec},
         },
     }
+
+
+def test_where_the_bus_asks_for_nothing_the_driver_has_nothing_and_is_told_so() -> None:
+    made = driver_job("r-1", learning(strategy=APP), Outfit("ours:1", "nats://nats.fedplane:4222"))
+    spec = made["spec"]["template"]["spec"]
+
+    assert {"name": "FEDPLANE_INSECURE", "value": "true"} in spec["containers"][0]["env"]
+    assert ([each["name"] for each in spec["volumes"]], "TLS" in str(spec)) == (["shared"], False)
 
 
 def test_the_servers_own_image_comes_first_and_secrets_for_images_come_along() -> None:
@@ -111,6 +128,8 @@ def test_a_job_that_cannot_be_says_what_to_change() -> None:
         driver_job("r-1", nowhere, OUTFIT)
     with pytest.raises(BadInput, match="FEDPLANE_COLLABORATOR_IMAGE and FEDPLANE_INSIDE_URL"):
         driver_job("r-1", learning(strategy=APP), Outfit("ours:1", ""))
+    with pytest.raises(BadInput, match="FEDPLANE_INSIDE_URL is 'nats://h'"):
+        driver_job("r-1", learning(strategy=APP), Outfit("ours:1", "nats://h", authority="one"))
 
 
 EXCEEDED = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "it has failed too often"}

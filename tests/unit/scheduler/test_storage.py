@@ -10,7 +10,11 @@ from fedplane.scheduler.placement import objections
 from fedplane.scheduler.storage import MOUNT, Keeper, claim, job
 from fedplane.schemas.resources import FederatedLearning
 
-KEEPER = Keeper("cli:1", "nats://nats.fedplane:4222")
+KEEPER = Keeper("cli:1", "tls://nats.fedplane:4222", secure=True)
+CREDENTIALS = {
+    "name": "credentials",
+    "secret": {"secretName": "fedplane-keeper", "items": [{"key": "credentials.pem", "path": "credentials.pem"}]},
+}
 VOLUME = {"type": "PersistentVolumeClaim", "name": "model-pvc", "path": "/workspace/models", "size": "2Gi"}
 BUCKET = {"type": "S3Bucket", "name": "s3-secret", "path": "/data/models", "s3": {"bucketName": "models", "prefix": "round-1/"}}
 
@@ -59,7 +63,7 @@ def test_a_job_is_the_command_of_a_person_beside_the_volume() -> None:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, "fsGroup": 10001},
-        "volumes": [{"name": "model", "persistentVolumeClaim": {"claimName": "model-pvc"}}],
+        "volumes": [{"name": "model", "persistentVolumeClaim": {"claimName": "model-pvc"}}, CREDENTIALS],
     }
     assert container["command"] == [
         "python",
@@ -71,8 +75,14 @@ def test_a_job_is_the_command_of_a_person_beside_the_volume() -> None:
         "--to=/model",
         "--known-as=pvc://model-pvc",
     ]
-    assert container["env"] == [{"name": "FEDPLANE_NATS_URL", "value": "nats://nats.fedplane:4222"}]
-    assert container["volumeMounts"] == [{"name": "model", "mountPath": MOUNT}]
+    assert container["env"] == [
+        {"name": "FEDPLANE_NATS_URL", "value": "tls://nats.fedplane:4222"},
+        {"name": "FEDPLANE_CREDENTIALS", "value": "/credentials/credentials.pem"},
+    ]
+    assert container["volumeMounts"] == [
+        {"name": "model", "mountPath": MOUNT},
+        {"name": "credentials", "mountPath": "/credentials", "readOnly": True},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -101,11 +111,19 @@ def test_a_path_of_a_node_is_mounted_and_a_bucket_is_not() -> None:
         pod(BUCKET | {"s3": BUCKET["s3"] | {"region": "eu-west-1"}}),
     )
 
-    assert host["volumes"] == [{"name": "model", "hostPath": {"path": "/srv/models", "type": "DirectoryOrCreate"}}]
-    assert "volumes" not in bucket
+    assert host["volumes"] == [{"name": "model", "hostPath": {"path": "/srv/models", "type": "DirectoryOrCreate"}}, CREDENTIALS]
+    assert bucket["volumes"] == [CREDENTIALS]
     assert bucket["containers"][0]["envFrom"] == [{"secretRef": {"name": "s3-secret", "optional": True}}]
-    assert bucket["containers"][0]["env"][1:] == [{"name": "AWS_DEFAULT_REGION", "value": "eu-west-1"}]
+    assert bucket["containers"][0]["env"][2:] == [{"name": "AWS_DEFAULT_REGION", "value": "eu-west-1"}]
     assert claim(stored(BUCKET)) is None
+
+
+def test_where_the_bus_asks_for_nothing_the_job_has_nothing_and_is_told_so() -> None:
+    (container,) = pod(BUCKET, Keeper("cli:1", "nats://bus"))["containers"]
+
+    assert (container["env"][1], container["volumeMounts"]) == ({"name": "FEDPLANE_INSECURE", "value": "true"}, [])
+    with pytest.raises(BadInput, match="FEDPLANE_INSIDE_URL is 'nats://bus'"):
+        pod(BUCKET, Keeper("cli:1", "nats://bus", secure=True))
 
 
 def test_a_hub_that_gives_groups_itself_is_not_told_one() -> None:

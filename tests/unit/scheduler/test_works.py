@@ -3,12 +3,15 @@
 import pytest
 
 from fedplane.runtime.errors import BadInput
+from fedplane.scheduler.credentials import certificates
 from fedplane.scheduler.pods import Outfit, literal
 from fedplane.scheduler.works import FEEDBACK, work
 from fedplane.schemas.models import Chosen, Exposure
 from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
 
-OUTFIT = Outfit("registry.example.org/collaborator:1", "nats://hub.example.org:4222")
+AUTHORITY = "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n"
+OUTFIT = Outfit("registry.example.org/collaborator:1", "tls://hub.example.org:4222", authority=AUTHORITY)
+INSECURE = Outfit("registry.example.org/collaborator:1", "nats://hub.example.org:4222")
 LABELS = {
     "app.kubernetes.io/part-of": "fedplane",
     "app.kubernetes.io/managed-by": "fedplane-scheduler",
@@ -35,8 +38,7 @@ def sent(data="/data/a", outfit=OUTFIT, **spec):
 
 
 def job(made):
-    (manifest,) = made["spec"]["workload"]["manifests"]
-    return manifest
+    return made["spec"]["workload"]["manifests"][0]
 
 
 def pod(made):
@@ -47,7 +49,7 @@ def app(made):
     return pod(made)["containers"][1]
 
 
-def test_a_small_resource_becomes_one_job_and_what_is_to_be_reported_of_it():
+def test_a_small_resource_becomes_one_job_the_authority_of_the_bus_and_what_is_to_be_reported():
     made = sent()
 
     assert made == {
@@ -58,7 +60,17 @@ def test_a_small_resource_becomes_one_job_and_what_is_to_be_reported_of_it():
             "annotations": {"fedplane.io/resource": "default/mnist"},
         },
         "spec": {
-            "workload": {"manifests": [job(made)]},
+            "workload": {
+                "manifests": [
+                    job(made),
+                    {
+                        "apiVersion": "v1",
+                        "kind": "ConfigMap",
+                        "metadata": {"name": "mnist-0123abcd", "namespace": "fedplane-collaborator", "labels": LABELS},
+                        "data": {"services.crt": AUTHORITY},
+                    },
+                ]
+            },
             "deleteOption": {"propagationPolicy": "Foreground"},
             "manifestConfigs": [
                 {
@@ -99,10 +111,8 @@ def test_the_pod_has_our_collaborator_beside_the_users_image_and_a_directory_tha
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
         "volumes": [
             {"name": "shared", "emptyDir": {"sizeLimit": "64Gi"}},
-            {
-                "name": "certificate",
-                "secret": {"secretName": "fedplane-collaborator-fedplane.io-collaborator-client-cert", "optional": True},
-            },
+            {"name": "certificate", "secret": {"secretName": "fedplane-collaborator-fedplane.io-collaborator-client-cert"}},
+            {"name": "authority", "configMap": {"name": "mnist-0123abcd"}},
         ],
         "initContainers": [
             OURS
@@ -120,12 +130,19 @@ def test_the_pod_has_our_collaborator_beside_the_users_image_and_a_directory_tha
                 "env": [
                     {"name": "FEDPLANE_RUN", "value": "mnist-0123abcd"},
                     {"name": "FEDPLANE_CLUSTER", "value": "hospital-a"},
-                    {"name": "FEDPLANE_NATS_URL", "value": "nats://hub.example.org:4222"},
+                    {"name": "FEDPLANE_NATS_URL", "value": "tls://hub.example.org:4222"},
+                    {"name": "FEDPLANE_TLS_CERTIFICATE", "value": "/certificate/tls.crt"},
+                    {"name": "FEDPLANE_TLS_KEY", "value": "/certificate/tls.key"},
+                    {"name": "FEDPLANE_TLS_AUTHORITY", "value": "/authority/services.crt"},
                     {"name": "FEDPLANE_APP_SOCKET", "value": "/fedplane/app.sock"},
                     {"name": "FEDPLANE_WORKDIR", "value": "/fedplane/work"},
                     {"name": "FEDPLANE_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
                 ],
-                "volumeMounts": [SHARED, {"name": "certificate", "mountPath": "/certificate", "readOnly": True}],
+                "volumeMounts": [
+                    SHARED,
+                    {"name": "certificate", "mountPath": "/certificate", "readOnly": True},
+                    {"name": "authority", "mountPath": "/authority", "readOnly": True},
+                ],
             },
             {
                 "name": "app",
@@ -139,6 +156,24 @@ def test_the_pod_has_our_collaborator_beside_the_users_image_and_a_directory_tha
             },
         ],
     }
+
+
+def test_where_the_bus_asks_for_nothing_the_pod_has_nothing_and_is_told_so():
+    made = sent(outfit=INSECURE)
+    (collaborator, _), volumes = pod(made)["containers"], pod(made)["volumes"]
+
+    assert made["spec"]["workload"]["manifests"] == [job(made)]
+    assert {"name": "FEDPLANE_INSECURE", "value": "true"} in collaborator["env"]
+    assert not [each for each in collaborator["env"] if "TLS" in each["name"]]
+    assert ([each["name"] for each in volumes], collaborator["volumeMounts"]) == (["shared"], [SHARED])
+
+
+def test_of_a_file_with_a_key_a_cluster_is_sent_the_certificates_alone():
+    key = "-----BEGIN PRIVATE KEY-----\nMC4=\n-----END PRIVATE KEY-----\n"
+
+    assert certificates(f"# fedplane:scheduler:scheduler\n{key}{AUTHORITY}\n{AUTHORITY}") == AUTHORITY * 2
+    with pytest.raises(BadInput, match="no certificate"):
+        certificates(key)
 
 
 DIFFERENT = {
@@ -196,7 +231,7 @@ DIFFERENT = {
     ),
     "data on the node": (
         {"template": {"data": {}}},
-        lambda made: (pod(made)["volumes"][2], app(made)["volumeMounts"][1], app(made)["args"][3]),
+        lambda made: (pod(made)["volumes"][3], app(made)["volumeMounts"][1], app(made)["args"][3]),
         (
             {"name": "data", "hostPath": {"path": "/data/a", "type": "Directory"}},
             {"name": "data", "mountPath": "/data", "readOnly": True},
@@ -205,7 +240,7 @@ DIFFERENT = {
     ),
     "data of a claim": (
         {"template": {"data": {"source": "PersistentVolumeClaim", "mountPath": "/mnt/x", "readOnly": False}}, "data": "images.2024"},
-        lambda made: (pod(made)["volumes"][2], app(made)["volumeMounts"][1], app(made)["args"][3]),
+        lambda made: (pod(made)["volumes"][3], app(made)["volumeMounts"][1], app(made)["args"][3]),
         (
             {"name": "data", "persistentVolumeClaim": {"claimName": "images.2024", "readOnly": False}},
             {"name": "data", "mountPath": "/mnt/x", "readOnly": False},
@@ -260,6 +295,10 @@ IMPOSSIBLE = {
     "no image": ({"image": ""}, "spec.client.image names no image"),
     "no image of ours": ({"outfit": Outfit("", "nats://h")}, "FEDPLANE_COLLABORATOR_IMAGE"),
     "no bus": ({"outfit": Outfit("i", "")}, "FEDPLANE_OUTSIDE_URL"),
+    "a bus without TLS that asks for certificates": (
+        {"outfit": Outfit("i", "tls://a:1,nats://b:1", authority=AUTHORITY)},
+        "FEDPLANE_OUTSIDE_URL is 'tls://a:1,nats://b:1'.* tls://HOST:PORT",
+    ),
     "a relative path": ({"template": {"data": {}}, "data": "a/b"}, "no absolute path"),
     "a path that climbs": ({"template": {"data": {}}, "data": "/data/../etc"}, "no absolute path"),
     "a path with lines": ({"template": {"data": {}}, "data": "/a\n/b"}, "no absolute path"),
@@ -287,17 +326,18 @@ def test_what_cannot_be_sent_says_what_to_change(asked, said):
 
 
 @pytest.mark.parametrize(
-    ("bus_url", "listener", "told"),
+    ("bus_url", "authority", "listener", "told"),
     [
-        ("tls://hub.example.org:4222", None, "tls://hub.example.org:4222"),
-        ("", ("NodePort", "10.0.0.1:31531"), "nats://10.0.0.1:31531"),
-        ("nats://hub.example.org:4222", ("LoadBalancer", "[fd00::2]:80"), "nats://[fd00::2]:80"),
-        ("tls://hub.example.org:4222", ("NodePort", "10.0.0.1:31531"), "tls://10.0.0.1:31531"),
-        ("nats://hub.example.org:4222", ("Route", "nats.example.org:443"), "tls://nats.example.org:443"),
-        ("", ("Ingress", "nats.example.org:443"), "tls://nats.example.org:443"),
+        ("tls://hub.example.org:4222", AUTHORITY, None, "tls://hub.example.org:4222"),
+        ("", AUTHORITY, ("NodePort", "10.0.0.1:31531"), "tls://10.0.0.1:31531"),
+        ("", "", ("NodePort", "10.0.0.1:31531"), "nats://10.0.0.1:31531"),
+        ("nats://hub.example.org:4222", "", ("LoadBalancer", "[fd00::2]:80"), "nats://[fd00::2]:80"),
+        ("tls://hub.example.org:4222", "", ("NodePort", "10.0.0.1:31531"), "tls://10.0.0.1:31531"),
+        ("nats://hub.example.org:4222", "", ("Route", "nats.example.org:443"), "tls://nats.example.org:443"),
+        ("", "", ("Ingress", "nats.example.org:443"), "tls://nats.example.org:443"),
     ],
 )
-def test_a_run_with_a_listener_tells_its_clusters_to_come_by_it(bus_url, listener, told):
+def test_a_run_with_a_listener_tells_its_clusters_to_come_by_it(bus_url, authority, listener, told):
     exposure = listener and Exposure(name="listener", type=listener[0], address=listener[1])
 
-    assert Outfit("ours:1", bus_url).by(exposure) == Outfit("ours:1", told)
+    assert Outfit("ours:1", bus_url, authority=authority).by(exposure) == Outfit("ours:1", told, authority=authority)
