@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from measuring import MB, Report, options, scratch
@@ -35,6 +36,12 @@ RUN = "security"
 
 AT_ONCE = 32
 """Connections that are being made at a time: clusters come back together when a server was away."""
+
+BAR_MILLISECONDS = 50.0
+"""Median, for a connection by the authorizer: a cluster's rights change within a second, and it makes two connections then."""
+
+BAR_SHARE = 0.3
+"""Of the rate in plain text. Python decrypts on the core that it works on, so TLS may cost twice as much as all the rest."""
 
 PATIENCE = Patience(connect_seconds=60)
 STORE_BYTES = 5_000_000_000
@@ -151,15 +158,19 @@ async def measure(report: Report, extent: Extent, folder: Path) -> None:
         stated = await stating(roles[Role.SCHEDULER], extent.facts)
         moved = await moving(roles[Role.AGGREGATOR], extent.megabytes, extent.transfers)
     least = statistics.median(connected[PLAIN][0])
-    rows = [
+    rows: list[list[Any]] = [
         [name, 1e3 * statistics.median(alone), 1e3 * max(alone), statistics.median(alone) / least, at_once]
         for name, (alone, at_once) in connected.items()
     ]
     columns = ["", "median ms", "max ms", f"times {PLAIN}", f"a second, {AT_ONCE} at once"]
     report.table(f"a connection, of {extent.connections}", columns, rows)
+    report.bar("a connection by the authorizer, ms", rows[-1][1], at_most=BAR_MILLISECONDS)
     _ratios(report, f"a fact, of {extent.facts}, ms", {"state": {side: [1e3 * each for each in times] for side, times in stated.items()}})
     by_way = {what: {side: moved[what, side] for side in (PLAIN, AUTHORIZED)} for what in ("store", "read")}
     _ratios(report, f"{extent.megabytes} MB in chunks, MB/s", by_way)
+    for what, sides in by_way.items():
+        share = statistics.median(sides[AUTHORIZED]) / statistics.median(sides[PLAIN])
+        report.bar(f"{what} {extent.megabytes} MB by TLS, share of plain text", share, at_least=BAR_SHARE)
 
 
 async def _sides(stack: AsyncExitStack, ways: dict[str, Way], keys: Keys, role: Role) -> dict[str, NatsBus]:

@@ -15,8 +15,9 @@ from fedplane.aggregator.settings import AggregatorSettings
 from fedplane.cli import runs
 from fedplane.runtime.errors import BusFull, Corrupt
 from fedplane.runtime.nats import Limits, NatsBus, open_bus
+from fedplane.runtime.nats.streams import FLEET, FLEET_MESSAGE_BYTES_MAX
 from fedplane.runtime.ports import Viewed
-from fedplane.schemas.facts import Cancelled, Expired, Started, Submitted, all_facts_of
+from fedplane.schemas.facts import Advertised, Cancelled, Expired, Granted, Revoked, Started, Submitted, all_facts_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OTHER = "other-01234567"
@@ -131,6 +132,41 @@ async def test_a_full_bucket_of_views_says_so(bus, nats_server) -> None:
     with pytest.raises(BusFull, match=r"write the view of r-\d+"):
         for number in range(100):
             await bus.views.put(Viewed(f"r-{number}", b"x" * 100, 1))
+
+
+async def test_clusters_that_fill_the_fleet_push_nobody_out_of_what_is_known_of_access(bus, nats_server) -> None:
+    await bus.log.state(revoked := Revoked(role="collaborator", name="a", at=NOW))
+    await _shrink(nats_server, FLEET)
+    said = [(b"log." + Advertised.pattern(cluster=f"c{number}").encode(), b"NATS/1.0\r\n\r\n", b"x" * 900) for number in range(9)]
+    await publish(nats_server, *said)
+
+    assert await _messages(nats_server, FLEET) == 2
+    assert (await bus.log.read(revoked.subject)).fact == revoked
+
+
+async def test_a_cluster_that_bypasses_us_advertises_no_more_than_the_server_takes_of_each(nats_server, bus) -> None:
+    client = await nats.connect(nats_server.url)
+    subject = f"log.{Advertised.pattern(cluster='a')}"
+    await client.jetstream().publish(subject, bytes(FLEET_MESSAGE_BYTES_MAX))
+    with pytest.raises(nats.js.errors.APIError, match="message size exceeds maximum allowed"):
+        await client.jetstream().publish(subject, bytes(FLEET_MESSAGE_BYTES_MAX + 1))
+    await client.close()
+
+    assert await _messages(nats_server, FLEET) == 1
+
+
+async def test_what_is_said_of_access_when_there_is_no_room_is_an_error_and_what_was_said_stays(bus, nats_server) -> None:
+    first = Revoked(role="collaborator", name="c0", at=NOW)
+    await _shrink(nats_server, "ACCESS")
+    with pytest.raises(BusFull, match=r"access\.collaborator\.c\d\.revoked: the log is full; raise the limit of the stream ACCESS"):
+        for number in range(9):
+            await bus.log.state(first.model_copy(update={"name": f"c{number}"}))
+    with pytest.raises(BusFull, match=r"collaborator\.c0\.revoked: the log is full"):
+        await bus.log.state(first.model_copy(update={"message": "for another reason"}))
+    with pytest.raises(BusFull, match=r"collaborator\.c0\.granted: the log is full"):
+        await bus.log.state(Granted(role="collaborator", name="c0", at=NOW))
+
+    assert (await bus.log.read(first.subject)).fact == first
 
 
 async def _messages(server: NatsServer, stream: str) -> int:

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 
 import structlog
 
-from fedplane.runtime.errors import BusError
+from fedplane.runtime.errors import BadInput, BusError
 from fedplane.runtime.ports import Log
+from fedplane.schemas.envelope import Unreadable
 from fedplane.schemas.facts import Advertised
 
 __all__ = ["STATEMENTS_PER_LEASE", "advertise"]
@@ -21,10 +22,12 @@ STATEMENTS_PER_LEASE = 3
 
 
 async def advertise(log: Log, offered: Advertised, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-    """State what is offered, each time as of now, for ever."""
+    """State what is offered, each time as of now, for ever. Raises BadInput if it is more than an advertisement may have."""
     while True:
         try:
             await log.state(offered.model_copy(update={"at": clock()}))
         except BusError as error:
             structlog.get_logger().warning("not advertised, will try again", why=str(error))
+        except Unreadable as error:
+            raise BadInput(f"this cluster cannot be advertised with these claims and labels: {error}") from error
         await asyncio.sleep(offered.lease_seconds / STATEMENTS_PER_LEASE)

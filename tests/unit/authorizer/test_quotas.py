@@ -87,3 +87,28 @@ def test_facts_may_have_what_a_large_update_needs_and_more_with_each_round():
     assert excess(quotas, CLUSTER) == ""
     assert excess(over, CLUSTER) == "its facts have 1,128,001 bytes, and in 2 rounds 1,128,000 are many"
     assert excess(over.opens(opened(2)), CLUSTER) == ""
+
+
+def test_what_came_before_its_round_was_heard_of_is_counted_for_that_round():
+    early = Quotas(FIRST).stores(chunk(1, MODEL)).stores(chunk(2, MODEL))
+    heard = early.opens(opened(1)).opens(opened(2))
+
+    assert excess(early, CLUSTER) != ""
+    assert [early.unheard_of(CLUSTER), heard.unheard_of(CLUSTER)] == [(1, 2), ()]
+    assert excess(heard, CLUSTER) == ""
+    assert excess(heard.stores(chunk(1, UPDATES_MAX * MODEL)), CLUSTER).startswith("it stored 500,000,000 bytes of updates for round 1")
+
+
+def test_of_many_rounds_that_are_not_known_a_few_are_remembered():
+    quotas = Quotas(FIRST)
+    for number in range(10_000):
+        quotas = quotas.stores(chunk(number, 1))
+
+    assert quotas.unheard_of(CLUSTER) == tuple(range(ROUNDS_KEPT))
+    assert sum(quotas.answers[CLUSTER].elsewhere.values()) == 10_000
+
+
+def test_a_subject_that_no_pattern_finds_is_too_much_whatever_it_holds():
+    quotas = Quotas(FIRST).opens(opened(1)).stores(Stored(RUN, CLUSTER, -1, 1, is_hidden=True))
+
+    assert excess(quotas, CLUSTER) == "it stored 1 bytes under subjects with a wildcard for a word, which nobody does but to hide something"

@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from fedplane.authorizer.grants import listening
-from fedplane.authorizer.listening import Listeners
+from fedplane.authorizer.listening import ANSWERED_MAX, ASKED_MAX, SPAN_SECONDS, Listeners
 from fedplane.authorizer.standing import Known, evolve
 from fedplane.runtime.errors import Unreachable
 from fedplane.schemas.facts import Fact, Revoked, Scheduled
@@ -42,11 +42,11 @@ class Replica:
     def __init__(self, consumers: Consumers, *facts: Fact) -> None:
         self.known: Known | None = Known()
         self.hear(*facts)
-        self.thrown_out: list[str] = []
-        self.listeners = Listeners(consumers, lambda: self.known, self.throw_out, lambda: NOW)
+        self.now, self.thrown_out = NOW, list[str]()
+        self.listeners = Listeners(consumers, lambda: self.known, self.throw_out, lambda: self.now)
 
     async def throw_out(self, cluster: str, why: str) -> None:
-        self.thrown_out.append(cluster)
+        self.thrown_out.append(f"{cluster}: {why}")
 
     def hear(self, *facts: Fact) -> None:
         for fact in facts:
@@ -114,3 +114,27 @@ def test_a_replica_removes_what_it_made_while_it_was_behind_and_leaves_what_othe
 
     assert removed == {}
     assert consumers.made == {"collaborator-a": (filters("", "r1", "r2"), "collaborator a")}
+
+
+def test_who_asks_too_often_has_no_answer_until_a_while_has_passed_and_others_have_one() -> None:
+    replica = Replica(Consumers(), scheduled("r1"))
+    often = [replica.said(ALL) for _ in range(ANSWERED_MAX + 1)]
+    other = replica.said(OF_ONE)
+    replica.now += timedelta(seconds=SPAN_SECONDS)
+
+    assert [answer is not None for answer in often] == [True] * ANSWERED_MAX + [False]
+    assert other == {"stream": "LOG", "consumer": "collaborator-a_r1"}
+    assert replica.said(ALL) == {"stream": "LOG", "consumer": "collaborator-a"}
+    assert replica.thrown_out == []
+
+
+def test_who_floods_the_authorizer_with_questions_is_thrown_out_once() -> None:
+    replica = Replica(Consumers(), scheduled("r1"))
+
+    async def flood() -> None:
+        for number in range(2 * ASKED_MAX):
+            await replica.listeners.answer(listen(Role.COLLABORATOR, "a", f"r{number % 7}"))
+
+    asyncio.run(flood())
+
+    assert replica.thrown_out == ["a: it asked 5,000 times for a reader in 10 s"]

@@ -226,3 +226,10 @@ def test_drift_that_no_edit_can_mend_is_told_apart() -> None:
 
     assert "`nats stream edit WORK`" in edited.mend
     assert "`nats stream rm WORK`" in made_anew.mend
+
+
+def test_whoever_has_to_make_the_stream_of_access_anew_is_told_to_revoke_again() -> None:
+    drift = (Difference("deny_delete", False, True),)
+    (found,) = (found for found in findings(with_stream("ACCESS", replace(HALF_FULL, drift=drift))) if found.mend)
+
+    assert "read `fedplane access list` before, and revoke again at once whoever is not to be let in" in found.mend

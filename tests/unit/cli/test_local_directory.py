@@ -36,6 +36,16 @@ def test_a_directory_is_held_by_one_process_at_a_time_which_others_can_tell(tmp_
         assert directory.holder() == os.getpid()
 
 
+def test_what_is_in_the_folders_is_not_for_others_on_the_machine_whoever_made_them(tmp_path: Path):
+    directory = Directory.at(tmp_path / "state")
+    directory.logs.mkdir(parents=True, mode=0o755)
+
+    with directory.held():
+        folders = (directory.store, directory.logs, directory.work, directory.servers)
+
+    assert [folder.stat().st_mode & 0o777 for folder in folders] == [0o700] * len(folders)
+
+
 def test_a_holder_that_was_killed_holds_nothing(tmp_path: Path):
     hold = (
         "import sys, pathlib, time; from fedplane.cli.directory import Directory\n"

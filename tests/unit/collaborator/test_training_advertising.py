@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from fedplane.collaborator.advertising import advertise
 from fedplane.collaborator.settings import CollaboratorSettings
-from fedplane.runtime.errors import Unreachable
+from fedplane.runtime.errors import BadInput, Unreachable
 from fedplane.runtime.memory import MemoryBus, MemoryLog
 from fedplane.runtime.ports import Fence, Stated
 from fedplane.schemas import quantities
@@ -46,6 +46,13 @@ async def test_an_offer_is_stated_again_as_of_now_even_if_the_bus_was_away():
     assert [record.fact for record in log.records[:2]] == [
         OFFERED.model_copy(update={"at": NOW + timedelta(seconds=second)}) for second in (1, 2)
     ]
+
+
+async def test_an_offer_that_no_advertisement_has_room_for_ends_the_collaborator():
+    claims = {"digits": "x" * Advertised.bytes_max}
+
+    with pytest.raises(BadInput, match=r"cannot be advertised with these claims and labels: .* such a fact may have 250000"):
+        await advertise(MemoryLog("/test"), OFFERED.model_copy(update={"claims": claims}))
 
 
 async def test_a_collaborator_advertises_what_it_was_told_and_what_it_can_run(tmp_path: Path):

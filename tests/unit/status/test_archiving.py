@@ -23,7 +23,8 @@ from fedplane.status.retention import Archive, Forget, Purge, Retention
 FACT = {type(fact): fact for fact in EXAMPLES}
 RUN = "mnist-5f3a9c1e"
 NOON = datetime(2026, 3, 12, 12, tzinfo=UTC)
-STORY = [fact for fact in EXAMPLES if not isinstance(fact, facts.Failed | facts.Cancelled | Archived | facts.Advertised)]
+OTHERS = facts.Failed | facts.Cancelled | Archived | facts.Advertised | facts.AccessFact
+STORY = [fact for fact in EXAMPLES if not isinstance(fact, OTHERS)]
 LATE = FACT[facts.Declined].model_copy(update={"cluster": "late"})
 
 

@@ -23,7 +23,7 @@ FULL_SHARE = 0.95
 NEARLY_FULL_SHARE = 0.8
 """Of what a stream may hold: a round of updates may be a tenth of BULK, so a warning leaves the time for two of them."""
 
-LOG = "LOG"
+LOG, ACCESS = "LOG", "ACCESS"
 
 DROPPING = frozenset({"FLEET", "TIMERS"})
 """Streams that make room by themselves, by dropping what is oldest."""
@@ -100,6 +100,8 @@ def _drifted(name: str, stream: StreamSeen) -> Finding:
     said = "; ".join(f"{each.field} is {each.found!r} instead of {each.wanted!r}" for each in stream.drift)
     if any(each.field in UNEDITABLE for each in stream.drift):
         mend = f"no edit can mend all of it: when no run goes on, `nats stream rm {name}` and restart a service, which makes it anew, empty"
+        if name == ACCESS:
+            mend += "; read `fedplane access list` before, and revoke again at once whoever is not to be let in"
     else:
         mend = f"set it back with `nats stream edit {name}`; if nobody changed it, another version of fedplane made it"
     return problem(f"{name}: {said}", mend)
