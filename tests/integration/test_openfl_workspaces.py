@@ -1,11 +1,13 @@
 """OpenFL workspaces in an environment that is made for them: the example, the optimizer's treatment, and plans that are refused."""
 
 import asyncio
+import os
 import shutil
+import signal
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from framework_story import PATIENCE_SECONDS, Asking, Case, asking
 from machine_story import Machine
 from numpy.testing import assert_allclose, assert_array_equal
 from openfl_story import ENVIRONMENTS, WORKSPACE, openfl_python
+from process_story import process_of
 
 from fedplane.cli import requests, runs
 from fedplane.cli.federation import federation
@@ -37,6 +40,7 @@ tasks:
 """
 
 SOURCE = """
+import pathlib
 import numpy as np
 from openfl.federated import DataLoader, TaskRunner
 from openfl.utilities import TensorKey
@@ -53,12 +57,16 @@ class Data(DataLoader):
 
 class Runner(TaskRunner):
     # A step adds the steps that the optimizer has made so far; `mine` is held out, and counts the trainings of this cluster.
+    # As with some frameworks there are no tensors of the optimizer before it has made a step, and they cannot be set.
     def __init__(self, **kwargs):
         super().__init__(**kwargs, tensor_dict_split_fn_kwargs={"holdout_tensor_names": ["mine"]})
         self.w, self.mine, self.steps = np.zeros(2), np.zeros(1), np.zeros(1, np.int64)
         self.opt_in_model = False
     def get_tensor_dict(self, with_opt_vars):
-        return {"w": self.w, "mine": self.mine, **({"opt": self.steps} if with_opt_vars else {})}
+        return {"w": self.w, "mine": self.mine, **({"opt": self.steps} if with_opt_vars and self.steps[0] else {})}
+    def set_tensor_dict(self, tensor_dict, with_opt_vars):
+        if with_opt_vars and self.steps[0]:
+            self.steps = tensor_dict["opt"]
     def initialize_tensorkeys_for_functions(self):
         pass
     def get_required_tensorkeys_for_function(self, function, apply="", **kwargs):
@@ -72,6 +80,8 @@ class Runner(TaskRunner):
         self.steps = input_tensor_dict.get("opt", self.steps) + 1
         self.mine = input_tensor_dict["mine"] + 1
         self.w = input_tensor_dict["w"] + self.steps
+        if pathlib.Path("stumble").exists():
+            raise RuntimeError("the disk has a hole")
         sent = {"w": self.w}
         if self.opt_treatment == "CONTINUE_GLOBAL":
             self.opt_in_model, sent["opt"] = True, self.steps
@@ -107,16 +117,42 @@ async def do(it: Asking, task: str, round_: int, model: Path | None = None, **sa
     return await it.app.ask(directory, PATIENCE_SECONDS), directory / "update.safetensors"
 
 
-async def trained(case: Case, home: Path, rounds: int = 3) -> list[tuple[dict[str, float], dict[str, list[float]]]]:
-    """After each of the rounds, the metrics and the model, which one cluster makes alone."""
-    done = []
+class Round(NamedTuple):
+    metrics: dict[str, float]
+    model: dict[str, list[float]]
+    file: bytes
+
+
+def found(answer: Answer, model: Path) -> Round:
+    return Round(answer.metrics, {name: tensor.tolist() for name, tensor in tensors.read(model).items()}, model.read_bytes())
+
+
+async def trained(case: Case, home: Path) -> list[Round]:
+    """What three rounds come to, which one cluster makes alone; at first what there is before them."""
     async with asking(case, home) as it:
-        _, model = await do(it, "initialize", 0)
-        done.append(({}, {name: tensor.tolist() for name, tensor in tensors.read(model).items()}))
-        for number in range(1, rounds + 1):
-            answer, model = await do(it, "train", number, model)
-            done.append((answer.metrics, {name: tensor.tolist() for name, tensor in tensors.read(model).items()}))
-    return done
+        done = [await do(it, "initialize", 0)]
+        for number in (1, 2, 3):
+            done.append(await do(it, "train", number, done[-1][1]))
+    return [found(*each) for each in done]
+
+
+async def trained_in_spite_of_everything(case: Case, home: Path) -> list[Round]:
+    """The same, if the second round is answered twice, and training for the third one fails once; all else is done by killed processes."""
+    async with asking(case, home) as it:
+        done = [await do(it, "initialize", 0)]
+        for number in (1, 2, 2):
+            done = [*done[:number], await do(it, "train", number, done[number - 1][1])]
+            kill(case)
+        await do(it, "evaluate", 2, done[2][1])
+        (case.app / "stumble").touch()
+        assert (await it.failure(it.request("train", done[2][1], training_round=3)))[0] == "app-raised"
+        (case.app / "stumble").unlink()
+        done.append(await do(it, "train", 3, done[2][1]))
+    return [found(*each) for each in done]
+
+
+def kill(case: Case) -> None:
+    os.kill(process_of(str(case.app)), signal.SIGKILL)
 
 
 async def test_training_is_followed_by_the_validation_of_what_was_trained(python: Path, tmp_path: Path) -> None:
@@ -138,19 +174,41 @@ async def test_training_is_followed_by_the_validation_of_what_was_trained(python
 async def test_the_optimizer_is_treated_as_the_plan_says(
     python: Path, tmp_path: Path, treatment: str, steps: list[int], weights: list[int]
 ) -> None:
-    done = await trained(workspace(tmp_path, python, treatment), tmp_path / "home")
+    case = workspace(tmp_path, python, treatment)
+    done = await trained(case, tmp_path / "home")
 
-    assert [metrics["steps"] for metrics, _ in done[1:]] == steps
-    assert [model for _, model in done] == [{"w": [weight, weight]} for weight in weights]
-    assert [metrics["mine"] for metrics, _ in done[1:]] == [1, 2, 3]
+    assert [each.metrics["steps"] for each in done[1:]] == steps
+    assert [each.model for each in done] == [{"w": [weight, weight]} for weight in weights]
+    assert [each.metrics["mine"] for each in done[1:]] == [1, 2, 3]
+    assert await trained_in_spite_of_everything(case, tmp_path / "disturbed") == done
 
 
 async def test_an_optimizer_that_is_averaged_travels_with_the_model_from_the_first_one_on(python: Path, tmp_path: Path) -> None:
-    done = await trained(workspace(tmp_path, python, "CONTINUE_GLOBAL"), tmp_path / "home")
+    case = workspace(tmp_path, python, "CONTINUE_GLOBAL")
+    done = await trained(case, tmp_path / "home")
 
-    assert [model for _, model in done] == [
+    assert [each.model for each in done] == [
         {"w": [0, 0], "opt": [1]}, {"w": [1, 1], "opt": [1]}, {"w": [3, 3], "opt": [2]}, {"w": [6, 6], "opt": [3]},
     ]  # fmt: skip
+    assert await trained_in_spite_of_everything(case, tmp_path / "disturbed") == done
+
+
+async def test_an_optimizer_that_cannot_be_kept_begins_anew_and_the_log_says_so(python: Path, tmp_path: Path) -> None:
+    case, home = workspace(tmp_path, python, "CONTINUE_LOCAL"), tmp_path / "home"
+    mute = SOURCE.replace("def set_tensor_dict", "def set_nothing").replace('"opt": self.steps', '"opt": np.array([OPT])')
+    (case.app / "src.py").write_text(f"OPT = 1\n{mute}")
+    async with asking(case, home) as it:
+        _, model = await do(it, "initialize", 0)
+        await do(it, "train", 1, model)
+        kill(case)
+        (case.app / "src.py").write_text(f"OPT = None\n{mute}")
+        answer, _ = await do(it, "train", 2, model)
+
+    assert answer.metrics["steps"] == 1
+    log = (home / "app.log").read_text()
+    assert "the task runner does not take its optimizer's tensors back, which begins anew: NotImplementedError" in log
+    assert "what the tasks keep for later rounds will not outlive its process: BadTensors: tensor" in log
+    assert not list(home.glob("openfl-state-*"))
 
 
 async def test_the_data_is_where_the_workspace_says_for_a_collaborator_of_that_name(python: Path, tmp_path: Path) -> None:
@@ -226,7 +284,7 @@ async def test_a_workspace_in_an_environment_without_openfl_says_what_to_install
     assert failed == ("load-failed", "the app's environment has no openfl; install openfl>=1.9,<1.10 in it")
 
 
-async def test_a_workspace_learns_what_it_learns_with_openfl_itself(python: Path, tmp_path: Path) -> None:
+async def test_a_workspace_learns_what_it_learns_with_openfl_itself_though_a_process_is_killed(python: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(WORKSPACE, tmp_path / "copy")
     command = (python, GOLDEN / "openfl_rounds.py", "3", tmp_path / "theirs.npz")
     openfl = await asyncio.create_subprocess_exec(*command, cwd=copy, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE)
@@ -240,6 +298,8 @@ async def test_a_workspace_learns_what_it_learns_with_openfl_itself(python: Path
         tensors.write(model, tensors.read(first))
         for number in (1, 2, 3):
             done = [await do(it, "train", number, model, data=str(shard)) for shard, it in enumerate(clusters, 1)]
+            if number == 2:
+                kill(case)  # of one cluster, whose momentum is to go on
             weights = [answer.weight for answer, _ in done]
             model = tmp_path / f"model-{number}.safetensors"
             tensors.write(model, averaged([tensors.read(update) for _, update in done], weights))
@@ -260,7 +320,7 @@ async def test_the_example_learns_on_three_clusters_that_make_its_environment(
     monkeypatch.setenv("FEDPLANE_ENVIRONMENTS", str(ENVIRONMENTS))
     monkeypatch.delenv("FEDPLANE_PYTHON", raising=False)
     async with (
-        federation(tmp_path / "state", clusters=WORKSPACE / "clusters.yaml", port=0) as up,
+        federation(tmp_path / "state", clusters=WORKSPACE / "clusters.yaml", port=0, insecure=True) as up,
         open_bus(up.nats_url, name="test", source="/test") as bus,
     ):
         it = Machine(up, bus, tmp_path)

@@ -24,7 +24,7 @@ def weight(said: Any) -> float:
     """How many examples were used. Raises Unanswerable."""
     if said is None:
         raise Unanswerable("no-weight", f"the app did not say how many examples it used; return the metric {WEIGHT}")
-    if not hasattr(said, "__float__") or not math.isfinite(said) or said <= 0:
+    if not hasattr(said, "__float__") or not math.isfinite(_float(said)) or said <= 0:
         raise Unanswerable("no-weight", f"the number of examples must be positive, and the app said {WEIGHT} = {said!r}")
     return float(said)
 
@@ -33,9 +33,18 @@ def metric(name: str, value: Any) -> float:
     """The metric as a plain number. Raises Unanswerable."""
     if not hasattr(value, "__float__"):
         raise Unanswerable("app-raised", f"metric {name!r} is a {type(value).__name__}; return one number")
-    if not math.isfinite(value):
-        raise Unanswerable("not-finite", f"metric {name!r} is {float(value)!r}; return a finite number, or leave it out")
-    return float(value)
+    number = _float(value)
+    if not math.isfinite(number):
+        raise Unanswerable("not-finite", f"metric {name!r} is {number!r}; return a finite number, or leave it out")
+    return number
+
+
+def _float(value: Any) -> float:
+    """The number as a float; a whole one may be larger than any."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:

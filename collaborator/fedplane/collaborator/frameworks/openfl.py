@@ -6,9 +6,14 @@ Here the tasks are called as OpenFL's collaborator calls them, but with the mode
     train       the tasks that train, then those that validate what was trained here (`apply: local`)
     evaluate    the tasks that validate the model that was sent (`apply: global`)
 
-What a task leaves for later ones (its holdouts, and what it trained) stays in this process, as OpenFL keeps it in its collaborator's.
+What a task leaves for later ones (its holdouts, and what it trained) stays on its cluster, as it does with OpenFL's collaborator.
 The plan's `opt_treatment` is respected. Under CONTINUE_GLOBAL the optimizer's tensors are part of the model, and exist only after training.
 So to initialize, such a workspace trains once for their names, on a task runner that is thrown away.
+
+Both are written down after each training that is answered, and outlive this process; see `openfl_state`.
+Whatever becomes of a training (its process is killed, its answer refused, its round repeated), the next one goes on from before it.
+So a run that was disturbed ends with the model of one that was not.
+
 What an aggregator would do is fedplane's: rounds, assignment to collaborators, aggregation, compression, the list in cols.yaml.
 What only an aggregator could do right is refused: secure aggregation, a connector to Flower, other means than the weighted one.
 The data is where plan/data.yaml says for a collaborator with the cluster's name, and else where the cluster says.
@@ -17,44 +22,23 @@ Written against OpenFL 1.9.
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from openfl.federated import Plan
 from openfl.utilities.split import split_tensor_dict_for_holdouts
 
-from . import Unanswerable
-from .answers import Answer, Tensors, without_bfloat16
+from . import Unanswerable, openfl_state, tensors
+from .answers import Answer, Tensors, checked, without_bfloat16
+from .openfl_plan import PLAN, Task, plan_of, tasks_of, treatment_of
+from .openfl_state import State
 
 __all__ = ["open_app"]
-
-_PLAN = Path("plan/plan.yaml")
-_COLLABORATORS = Path("plan/cols.yaml")
-_DATA = Path("plan/data.yaml")
-"""Where `fx workspace create` puts them."""
-
-_TREATMENTS = ("RESET", "CONTINUE_LOCAL", "CONTINUE_GLOBAL")
-"""What OpenFL can do with an optimizer's state from round to round; the first is its collaborator's default."""
-
-_AGGREGATION = "openfl.interface.aggregation_functions.WeightedAverage"
-"""What a federation by fedplane can stand for; which strategy it is says the resource."""
-
-
-class _Task(NamedTuple):
-    """A task of the plan: the task runner's method, and what it is given besides the model."""
-
-    name: str
-    function: str
-    kwargs: Mapping[str, Any]
-
-    @property
-    def validates(self) -> str:
-        """Which model it validates, "global" or "local"; empty if it trains."""
-        return str(self.kwargs.get("apply", ""))
 
 
 class _Outcome(NamedTuple):
@@ -68,7 +52,7 @@ def open_app(directory: Path) -> OpenFLApp:
     """The workspace of the directory. Raises Unanswerable."""
     os.chdir(directory)  # a plan's own paths, and those of many data loaders, are relative to the workspace
     sys.path.insert(0, str(directory))
-    _plan({})
+    plan_of({})
     return OpenFLApp()
 
 
@@ -80,7 +64,7 @@ class OpenFLApp:
 
     def initialize(self, invitation: dict[str, Any]) -> Answer:
         """See `App.initialize`."""
-        site = self._site_of(invitation)
+        site = self._site_of(invitation, 1)
         first = site.first_model()
         if site.treatment == "CONTINUE_GLOBAL":
             first |= {name: tensor for name, tensor in _Site(invitation).train(first, 0).trained.items() if name not in first}
@@ -88,36 +72,72 @@ class OpenFLApp:
 
     def train(self, invitation: dict[str, Any], model: Tensors) -> Answer:
         """See `App.train`."""
-        site = self._site_of(invitation)
-        trained, metrics = site.train(without_bfloat16(model), invitation["training_round"] - 1)  # OpenFL counts rounds from 0
+        number = invitation["training_round"]
+        site = self._site_of(invitation, number)
+        made_of, site.after = int(site.after), math.inf  # until there is an answer nobody goes on from here
+        trained, metrics = site.train(without_bfloat16(model), number - 1)  # OpenFL counts rounds from 0
         if not trained:
             raise Unanswerable(
                 "not-supported", "no task of the plan returned tensors with the tag 'trained'; one of its tasks has to train"
             )
-        return Answer(site.examples("get_train_data_size"), metrics, trained)
+        answer = checked(Answer(site.examples("get_train_data_size"), metrics, trained), None)
+        _write_down(site, number, made_of, Path(invitation["home"]))
+        site.after = number
+        return answer
 
     def evaluate(self, invitation: dict[str, Any], model: Tensors) -> Answer:
         """See `App.evaluate`."""
-        site = self._site_of(invitation)
-        metrics = site.evaluate(without_bfloat16(model), invitation["training_round"])  # the model with which the next round begins
+        number = invitation["training_round"]
+        site = self._site_of(invitation, number + 1)
+        metrics = site.evaluate(without_bfloat16(model), number)  # the model with which the next round begins
         return Answer(site.examples("get_valid_data_size"), metrics)
 
-    def _site_of(self, invitation: dict[str, Any]) -> _Site:
-        if self._site is None or self._site.made_for != _Site.settings(invitation):
+    def _site_of(self, invitation: dict[str, Any], before: int) -> _Site:
+        """The site as its last training before that round has left it, in this process or in an earlier one."""
+        if self._site is None or self._site.owner != _Site.owner_in(invitation):
             self._site = _Site(invitation)
+            self._site.resume(_written_down(invitation, before))
+        elif self._site.after >= before:
+            state = _written_down(invitation, before)
+            if not state.after and self._site.treatment == "CONTINUE_LOCAL":
+                self._site = _Site(invitation)  # not otherwise: a second model of one process has other names in Keras
+            self._site.resume(state)
         return self._site
+
+
+def _write_down(site: _Site, number: int, made_of: int, home: Path) -> None:
+    """Have what the site is after that training round outlive this process. Raises OSError."""
+    try:
+        openfl_state.save(home, site.owner, site.state(number), made_of)
+    except OSError:  # a full disk is no business of the workspace's, and its answer would not fit there either
+        raise
+    except Exception as error:  # noqa: BLE001 -- the task runner's code may raise anything, or have what no file has
+        openfl_state.discard(home)
+        print(f"what the tasks keep for later rounds will not outlive its process: {type(error).__name__}: {error}")  # noqa: T201 -- the app's log
+
+
+def _written_down(invitation: dict[str, Any], before: int) -> State:
+    """What there was after the last training before that round; nothing if it cannot be read, which the app's log says."""
+    try:
+        return openfl_state.load(Path(invitation["home"]), _Site.owner_in(invitation), before)
+    except tensors.BadTensors as error:
+        print(f"what the tasks have kept is lost, and its optimizer begins anew: {error}")  # noqa: T201 -- the app's log
+        return State()
 
 
 class _Site:
     """One cluster's data loader and task runner, and what its tasks have left for later ones."""
 
     def __init__(self, invitation: dict[str, Any]) -> None:
-        self.made_for = self.settings(invitation)
+        self.owner = self.owner_in(invitation)
+        self.after: float = 0
+        """Of which training round it is the outcome; infinite while that is open."""
         self._cluster = invitation["cluster"]
         self._kept: dict[tuple[Any, ...], Any] = {}
-        plan = _plan(invitation["run_configuration"])
-        self.treatment = _treatment(plan)
-        self._tasks = _tasks(plan)
+        self._awaited: Mapping[str, Any] = {}  # the optimizer's tensors that the task runner has yet to take back
+        plan = plan_of(invitation["run_configuration"])
+        self.treatment = treatment_of(plan)
+        self._tasks = tasks_of(plan)
         plan.cols_data_paths.setdefault(self._cluster, invitation["data"])
         try:
             self._runner = plan.get_task_runner(plan.get_data_loader(self._cluster))
@@ -129,12 +149,20 @@ class _Site:
         for task in self._tasks:
             if not callable(getattr(self._runner, task.function, None)):
                 said = f"task {task.name!r} calls {task.function!r}, which the task runner {type(self._runner).__name__} does not have"
-                raise Unanswerable("load-failed", f"{said}; mend {_PLAN}")
+                raise Unanswerable("load-failed", f"{said}; mend {PLAN}")
 
     @staticmethod
-    def settings(invitation: dict[str, Any]) -> tuple[Any, ...]:
-        """What of an invitation a site is made of."""
-        return invitation["cluster"], invitation["data"], invitation["run_configuration"]
+    def owner_in(invitation: dict[str, Any]) -> str:
+        """What of an invitation a site is made of, as words."""
+        return json.dumps([invitation[name] for name in ("run", "cluster", "data", "run_configuration")], sort_keys=True)
+
+    def resume(self, state: State) -> None:
+        """Be as that state was, with the optimizer as soon as there is a model to train."""
+        self.after, self._kept, self._awaited = state.after, dict(state.kept), state.optimizer
+
+    def state(self, after: int) -> State:
+        """What trainings after that round go on from."""
+        return State(after, self._kept, self._optimizer())
 
     def first_model(self) -> Tensors:
         """The task runner's own tensors, without those that it holds out."""
@@ -143,6 +171,8 @@ class _Site:
 
     def train(self, model: Tensors, number: int) -> _Outcome:
         """Train, then validate what was trained, whose metrics have the task's name before their own."""
+        if self._awaited:
+            self._take_back(model)
         made = _Outcome({}, {})
         for task in sorted(self._tasks, key=lambda task: task.validates):  # what trains comes first, else in the plan's order
             if task.validates != "global":
@@ -167,7 +197,35 @@ class _Site:
             raise Unanswerable("no-weight", f"num-examples is what {method}() of the data loader says, {number!r}; it must be positive")
         return number
 
-    def _run(self, task: _Task, model: Tensors, number: int, made: _Outcome) -> None:
+    def _optimizer(self) -> dict[str, Any]:
+        """The optimizer's tensors, as far as the task runner has any; empty if they are not to be continued."""
+        if self.treatment == "RESET":
+            return {}
+        weights = self._runner.get_tensor_dict(False)
+        return {name: tensor for name, tensor in self._runner.get_tensor_dict(True).items() if name not in weights}
+
+    def _take_back(self, model: Tensors) -> None:
+        """Give the task runner the optimizer's tensors of an earlier process; those that travel with the model are the model's."""
+        awaited, self._awaited = {name: model.get(name, tensor) for name, tensor in self._awaited.items()}, {}
+        kept = dict(self._kept)
+        try:
+            missing = self._given(awaited)
+            if missing:  # some task runners make them only when they train
+                self.train(model, 0)
+                self._kept = kept
+                missing = self._given(awaited)
+            why = f"it has no {', '.join(sorted(missing))}" if missing else ""
+        except Exception as error:  # noqa: BLE001 -- the task runner's code may raise anything
+            why = f"{type(error).__name__}: {error}"
+        if why:
+            print(f"the task runner does not take its optimizer's tensors back, which begins anew: {why}")  # noqa: T201 -- the app's log
+
+    def _given(self, optimizer: Mapping[str, Any]) -> set[str]:
+        """Which tensors of an optimizer the task runner does not know, after it was given them all."""
+        self._runner.set_tensor_dict({**self._runner.get_tensor_dict(False), **optimizer}, with_opt_vars=True)
+        return optimizer.keys() - self._optimizer().keys()
+
+    def _run(self, task: Task, model: Tensors, number: int, made: _Outcome) -> None:
         needed = self._runner.get_required_tensorkeys_for_function(task.function, **task.kwargs)
         given = {key[0]: self._tensor(key, model, task) for key in needed}
         sent, kept = getattr(self._runner, task.function)(col_name=self._cluster, round_num=number, input_tensor_dict=given, **task.kwargs)
@@ -181,7 +239,7 @@ class _Site:
             elif "trained" in tags:
                 made.trained[name] = np.asarray(tensor)
 
-    def _tensor(self, key: tuple[Any, ...], model: Tensors, task: _Task) -> Any:
+    def _tensor(self, key: tuple[Any, ...], model: Tensors, task: Task) -> Any:
         """What a task asks for. `key` is a name, whose tensor it is, of how many rounds from now, whether it is a metric, and tags."""
         name, whose, offset, _, tags = key
         if whose == "GLOBAL":
@@ -193,61 +251,3 @@ class _Site:
         if found is not None:
             return found
         raise Unanswerable("wrong-layout", f"task {task.name!r} asks for tensor {name!r} ({whose}, {tags}), which there is not")
-
-
-def _plan(overrides: Mapping[str, Any]) -> Any:
-    """The workspace's plan, with what the run changes in it. Raises Unanswerable."""
-    if not _PLAN.exists():
-        raise Unanswerable("load-failed", f"{Path.cwd()} holds no OpenFL workspace: there is no {_PLAN}")
-    try:
-        plan = Plan.parse(_PLAN, *(path if path.exists() else None for path in (_COLLABORATORS, _DATA)))
-    except Exception as error:  # OpenFL raises whatever a missing key, a wrong type or a line of YAML leads to
-        said = f"the plan cannot be read: {type(error).__name__}: {error}; mend {_PLAN}, {_COLLABORATORS} or {_DATA}"
-        raise Unanswerable("load-failed", said) from error
-    for path, value in overrides.items():
-        *sections, last = path.split(".")
-        part: Any = plan.config
-        for section in sections:
-            part = part.get(section) if isinstance(part, dict) else None
-        if not isinstance(part, dict) or last not in part:
-            raise Unanswerable("load-failed", f"spec.config sets {path!r}, which {_PLAN} does not have; it may only change what is there")
-        part[last] = value
-    _refuse(plan.config)
-    return plan
-
-
-def _refuse(config: dict[str, Any]) -> None:
-    """Raises Unanswerable if the plan wants what a federation by fedplane does not do."""
-    if config["aggregator"]["settings"].get("secure_aggregation"):
-        raise Unanswerable("not-supported", f"{_PLAN} asks for secure_aggregation, and updates are not masked here; set it to false")
-    if "connector" in config:
-        raise Unanswerable("not-supported", f"{_PLAN} connects to another framework; submit that framework's app itself")
-    for name, task in config.get("tasks", {}).items():
-        kind = (task.get("aggregation_type") or {}).get("template", _AGGREGATION) if isinstance(task, dict) else _AGGREGATION
-        if kind != _AGGREGATION:
-            mend = f"set spec.strategy, and tasks.{name}.aggregation_type.template in spec.config to {_AGGREGATION}"
-            raise Unanswerable(
-                "not-supported", f"task {name!r} asks for the aggregation {kind}, which is not the workspace's to say; {mend}"
-            )
-
-
-def _treatment(plan: Any) -> str:
-    treatment = plan.config.get("collaborator", {}).get("settings", {}).get("opt_treatment", _TREATMENTS[0])
-    if treatment not in _TREATMENTS:
-        raise Unanswerable("load-failed", f"{_PLAN} has the opt_treatment {treatment!r}; it is one of {', '.join(_TREATMENTS)}")
-    return str(treatment)
-
-
-def _tasks(plan: Any) -> list[_Task]:
-    """The plan's tasks; of those that it has, the ones that its assigner hands out, if it says which."""
-    assigned = set(_assigned(plan.config.get("assigner", {}).get("settings", {})))
-    return [
-        _Task(name, task["function"], task.get("kwargs") or {})
-        for name, task in plan.config.get("tasks", {}).items()
-        if isinstance(task, dict) and "function" in task and (not assigned or name in assigned)
-    ]
-
-
-def _assigned(settings: dict[str, Any]) -> Iterator[str]:
-    for group in settings.get("task_groups", ()):
-        yield from group.get("tasks", ())
