@@ -31,7 +31,7 @@ SEED = "SAAAAAICAMCAKBQHBAEQUCYMBUHA6EARCIJRIFIWC4MBSGQ3DQOR4HYMHI"
 CALLOUT_PASSWORD, SYSTEM_PASSWORD, ADMIN_PASSWORD = "callout", "connections", "streams"
 
 CONFIGURATION = """
-tls {{ cert_file: "{server.certificate}", key_file: "{server.key}", ca_file: "{authorities}", verify: true, handshake_first: auto }}
+tls {{ cert_file: "{server.certificate}", key_file: "{server.key}", ca_file: "{authorities}", verify: true, handshake_first: 500ms }}
 accounts {{
   SYS {{
     users: [ {{

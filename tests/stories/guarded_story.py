@@ -42,7 +42,7 @@ def tls_of(directory: Path, authority: Authority, clients: Path) -> str:
     """A server's configuration: its own certificate by one authority, and clients' by those in a file."""
     known = authority.sign("nats", host="localhost")
     files = f'cert_file: "{known.certificate}", key_file: "{known.key}", ca_file: "{clients}"'
-    return f"tls {{ {files}, verify: true, handshake_first: auto }}\n"
+    return f"tls {{ {files}, verify: true, handshake_first: 500ms }}\n"
 
 
 @dataclass

@@ -111,7 +111,7 @@ def test_a_server_asks_for_certificates_and_has_its_own_where_the_configuration_
     files = {file for text in configuration.values() for file in re.findall(r"_file: (\S+)", text)}
     _, reloader, *_ = containers(servers)
 
-    assert re.search(r"^tls {.*^  verify: true$.*^  handshake_first: auto", configuration["nats.conf"], re.DOTALL | re.MULTILINE)
+    assert re.search(r"^tls {.*^  verify: true$.*^  handshake_first: 500ms", configuration["nats.conf"], re.DOTALL | re.MULTILINE)
     assert {file.rpartition("/")[0] for file in files} <= mounts
     assert files <= {*reloader["args"]}, "what is read has to be read anew"
     assert reloader["command"][-1] == container(servers)["command"][-1], "the server's process id"
