@@ -9,11 +9,14 @@ import json
 import runpy
 import subprocess
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 
+import nats.errors
 import pytest
 import pytest_asyncio
+from accounts_story import SYSTEM_PASSWORD
 from authority_story import Authority, Known, groups_of, user_of
 from authorizing_story import NOW, Guarded, guarded_bus, scheduled, submitted
 from nats.aio.client import Client
@@ -27,8 +30,9 @@ from fedplane.authorizer.grants import Grant
 from fedplane.runtime.errors import BusError, Denied, Unreachable
 from fedplane.runtime.metrics import CONNECTIONS_REFUSED
 from fedplane.runtime.nats import Limits, Patience, open_bus
+from fedplane.runtime.nats.callouts import end_connections
 from fedplane.runtime.ports import Fence
-from fedplane.schemas.facts import Advertised, Closed, Declined, Failed, Invited, Scheduled, Submitted, all_facts_of
+from fedplane.schemas.facts import Advertised, Closed, Declined, Failed, Invited, Revoked, Scheduled, Submitted, all_facts_of
 from fedplane.schemas.roles import Role
 from fedplane.schemas.subjects import listen, model_piece, update_piece
 
@@ -181,6 +185,39 @@ async def test_a_wildcard_in_a_question_reaches_nothing_that_its_subject_does_no
             told.append((await answers.next_msg(timeout=5)).data)
 
     assert secret not in told
+
+
+async def test_all_connections_of_somebody_end_in_one_look_though_they_fill_several_pages(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages are counted from the first connection that there is, so those that end meanwhile would hide as many others."""
+    monkeypatch.setattr("fedplane.runtime.nats.callouts.PAGE_CONNECTIONS", 2)
+    async with AsyncExitStack() as opened:
+        for _ in range(6):
+            await opened.enter_async_context(guarded.connected(Role.COLLABORATOR, "porto"))
+        system = await opened.enter_async_context(guarded.it.user("system", SYSTEM_PASSWORD))
+
+        assert await end_connections(system, lambda user: user.startswith("collaborator:porto:")) == 6
+
+
+async def test_who_floods_the_authorizer_with_questions_is_thrown_out_and_others_are_answered(guarded: Guarded) -> None:
+    question, revoked = listen(Role.COLLABORATOR, "faro").encode(), f"log.{Revoked.pattern(role=Role.COLLABORATOR, name='faro')}"
+
+    async def answered(connection: Client) -> bytes:
+        while True:  # while a replica asks for more questions, the server may say that nobody answers
+            with suppress(nats.errors.NoRespondersError):
+                return (await connection.request(listen(Role.COLLABORATOR, CLUSTER), timeout=5)).data
+
+    async with guarded.connected(Role.COLLABORATOR, CLUSTER) as honest, guarded.connected(Role.COLLABORATOR, "faro") as flooding:
+        async with asyncio.timeout(30):
+            asked = asyncio.create_task(answered(honest))
+            while not (said := await guarded.held("ACCESS", revoked)):
+                await flooding._send_command(b"PUB %b _INBOX_collaborator_faro.x 0\r\n\r\n" % question * 100)
+                await asyncio.sleep(0)
+            answer = await asked
+
+    assert json.loads(answer) == {"stream": "LOG", "consumer": f"collaborator-{CLUSTER}"}
+    assert json.loads(said)["message"] == "it asked 5,000 times for a reader in 10 s"
 
 
 async def test_a_filter_is_nothing_that_a_permission_sees(guarded: Guarded) -> None:

@@ -32,6 +32,9 @@ __all__ = ["DEFAULT", "Directory", "Record"]
 DEFAULT = Path(".fedplane")
 """Beside the user's own files, as `.git` and `.venv` are: a project has its federation."""
 
+PRIVATE = 0o700
+"""Of the folders: what runs and clusters leave there, as logs, models and the files of apps, is not for others on this machine."""
+
 
 class Record(BaseModel):
     """What runs now: `up.json`. `page_url` is where runs can be watched in a browser; empty in the record of an earlier version.
@@ -100,8 +103,9 @@ class Directory:
     def make(self) -> None:
         """Make the folders that are missing. Raises Unavailable when they cannot be made or written to."""
         try:
-            for folder in (self.store, self.logs, self.work):
+            for folder in (self.store, self.logs, self.work, self.servers):
                 folder.mkdir(parents=True, exist_ok=True)
+                folder.chmod(PRIVATE)
             self._lock.touch()
         except OSError as error:
             raise Unavailable(f"cannot write to {self.path}: {error.strerror}; choose another directory with --state") from error

@@ -11,7 +11,8 @@
       system.password          ... and ends connections
 
 They are made when the federation is first started, readable for its owner alone. Bundles are renewed in time; authorities and secrets stay.
-Whoever may read these files may do everything, as whoever may write the server's stores. Others on the machine may do nothing.
+Whoever may read these files may do everything, as whoever may write the server's stores.
+Others on the machine may do nothing but look at the page of runs.
 """
 
 import secrets

@@ -8,7 +8,7 @@ from fedplane.authorizer.policing import REMOVED_FOR, Policing
 from fedplane.authorizer.quotas import SLACK_BYTES
 from fedplane.runtime.memory import MemoryLog
 from fedplane.runtime.ports import Batch
-from fedplane.schemas.facts import Opened, Revoked
+from fedplane.schemas.facts import Declined, Opened, Revoked
 from fedplane.schemas.models import Task
 from fedplane.schemas.subjects import model_piece, update_piece, updates_of
 
@@ -22,15 +22,14 @@ class Stored:
     """What is stored, in the order in which it is, and which chunks were removed. `now` is by the clock."""
 
     def __init__(self) -> None:
-        self.sizes = asyncio.Queue[tuple[str, int]]()
+        self.sizes = {stream: asyncio.Queue[tuple[str, int]]() for stream in ("LOG", "BULK")}
         self.removed, self.now = list[str](), NOW
 
     async def follow(self, stream: str, subjects: Sequence[str]) -> AsyncIterator[list[tuple[str, int]]]:
-        while stream == "BULK":
-            yield [await self.sizes.get()]
-        await asyncio.Event().wait()
+        while True:
+            yield [await self.sizes[stream].get()]
 
-    async def purge(self, pattern: str) -> None:
+    async def purge(self, stream: str, pattern: str) -> None:
         self.removed.append(pattern)
 
 
@@ -53,7 +52,7 @@ class Scene:
 
     async def stores(self, *chunks: tuple[str, int]) -> None:
         for each in chunks:
-            self.stored.sizes.put_nowait(each)
+            self.stored.sizes["LOG" if each[0].startswith("log.") else "BULK"].put_nowait(each)
         for _ in range(100):
             await asyncio.sleep(0)
 
@@ -100,6 +99,15 @@ async def test_what_who_was_let_in_again_stores_is_not_removed() -> None:
         await scene.stores((_chunk(1), 1))
 
         assert (scene.log.revoked(), scene.stored.removed) == ([TOO_MUCH], [updates_of(RUN, CLUSTER)])
+
+
+async def test_facts_about_rounds_that_there_are_not_are_removed_from_the_log_and_others_stay() -> None:
+    about = [f"log.{Declined.pattern(run=RUN, round=number, cluster=CLUSTER)}" for number in (1, 7)]
+    async with Scene() as scene:
+        await scene.stores(*((subject, 600_000) for subject in about), (about[0], 1))
+
+        assert [message.partition(",")[0] for message in scene.log.revoked()] == [f"run {RUN}: its facts have 1"]
+        assert scene.stored.removed == [updates_of(RUN, CLUSTER), about[1], updates_of(RUN, CLUSTER)]
 
 
 async def test_a_wildcard_in_a_subject_hides_nothing_and_what_others_store_counts_for_nobody() -> None:

@@ -145,27 +145,32 @@ async def end_connections(system: Client, is_overtaken: Callable[[str], bool]) -
     """
     ended = 0
     with door("end connections whose rights have changed"):
-        async for server, connection in _connections(system):
-            if is_overtaken(str(connection.get("authorized_user", ""))):
-                kick = json.dumps({"cid": connection["cid"]}).encode()
-                await system.request(f"$SYS.REQ.SERVER.{server}.KICK", kick, ANSWER_SECONDS)
-                ended += 1
+        async for server, connections in _connections(system):
+            for connection in connections:
+                if is_overtaken(str(connection.get("authorized_user", ""))):
+                    kick = json.dumps({"cid": connection["cid"]}).encode()
+                    await system.request(f"$SYS.REQ.SERVER.{server}.KICK", kick, ANSWER_SECONDS)
+                    ended += 1
     return ended
 
 
-async def _connections(system: Client) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """Every connection, each with the id of its server. Servers answer side by side, and each by pages."""
+async def _connections(system: Client) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
+    """Each server's id and all of its connections. Servers answer side by side, and each by pages.
+
+    A page says after how many connections it begins, so nobody may end one of a server's before the last of its pages was read.
+    """
     asked = {"auth": True, "limit": PAGE_CONNECTIONS}
     async for page in _from_all(system, "$SYS.REQ.SERVER.PING.CONNZ", asked):
-        server, offset = page["server"]["id"], 0
-        while found := page["data"].get("connections"):
-            for connection in found:
-                yield server, connection
-            offset += len(found)
+        server, found = page["server"]["id"], page["data"].get("connections") or []
+        every: list[dict[str, Any]] = []
+        while found:
+            every += found
             if len(found) < PAGE_CONNECTIONS:
                 break
-            more = json.dumps({**asked, "offset": offset}).encode()
-            page = json.loads((await system.request(f"$SYS.REQ.SERVER.{server}.CONNZ", more, ANSWER_SECONDS)).data)  # noqa: PLW2901
+            more = json.dumps({**asked, "offset": len(every)}).encode()
+            answer = await system.request(f"$SYS.REQ.SERVER.{server}.CONNZ", more, ANSWER_SECONDS)
+            found = json.loads(answer.data)["data"].get("connections") or []
+        yield server, every
 
 
 async def _from_all(system: Client, subject: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:

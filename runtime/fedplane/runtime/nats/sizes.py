@@ -12,7 +12,6 @@ from nats.aio.msg import Msg
 from fedplane.runtime.nats.bulk import PURGE_SECONDS
 from fedplane.runtime.nats.connection import door
 from fedplane.runtime.nats.pull import pull
-from fedplane.runtime.nats.streams import BULK
 
 __all__ = ["NatsSizes"]
 
@@ -37,10 +36,10 @@ class NatsSizes:
             if pulled.messages:
                 yield [(message.subject, _bytes(message)) for message in pulled.messages]
 
-    async def purge(self, pattern: str) -> None:
-        """Remove the chunks that match."""
+    async def purge(self, stream: str, pattern: str) -> None:
+        """Remove the messages of a stream that match."""
         with door(f"purge {pattern}"):
-            await self._connection.jetstream(timeout=PURGE_SECONDS).purge_stream(BULK, subject=pattern)
+            await self._connection.jetstream(timeout=PURGE_SECONDS).purge_stream(stream, subject=pattern)
 
 
 def _bytes(message: Msg) -> int:

@@ -238,7 +238,7 @@ _ASKS: dict[Role, tuple[str, ...]] = {
     ),
     Role.AUTHORIZER: (
         *_FACTS, *_ACCESS, js.remove(LISTENED), f"$JS.API.CONSUMER.INFO.{LISTENED}.*",
-        *js.read_any(js.BULK), js.purge(js.BULK),
+        *js.read_any(js.BULK), js.purge(js.BULK), js.purge(js.LOG),
     ),
 }  # fmt: skip
 """What each role asks of the server beside stating facts."""

@@ -1,7 +1,8 @@
 """Throwing out clusters that store far more than they were asked for, and making room again: the shell of `quotas`.
 
 What counts as too much is decided there. Here the sizes are read, the last word is said, as a fact, and the cluster's chunks are removed:
-of all that it stored in the run, since nothing of a cluster that was thrown out is waited for. Its facts stay, as the log's facts do.
+of all that it stored in the run, since nothing of a cluster that was thrown out is waited for. Its facts stay, as the log's facts do,
+unless they are about rounds that there are not: nothing follows from such a fact, and a log that is full of them is full for everybody.
 An operator who lets it in again has the last word about that run.
 
 Rounds are read before sizes, or what is there at the start would be too much for a run of which nothing is known.
@@ -66,7 +67,7 @@ class Sizes(Protocol):
 class Chunks(Protocol):
     """What is stored besides facts."""
 
-    async def purge(self, pattern: str) -> None:
+    async def purge(self, stream: str, pattern: str) -> None:
         """Remove what matches."""
         ...
 
@@ -112,16 +113,16 @@ class Policing:
     async def _follow(self, stream: str, pattern: str) -> None:
         await self._live.wait()
         async for sizes in self._sizes.follow(stream, [pattern]):
-            concerned = set()
+            concerned: dict[tuple[str, str], list[Stored]] = {}
             for subject, size in sizes:
                 stored = _stored(stream, subject, size)
                 if stored is not None and stored.run not in self._ended:
                     self._runs[stored.run] = self._of(stored.run).stores(stored)
-                    concerned.add((stored.run, stored.cluster))
-            for run, cluster in sorted(concerned):
-                await self._judge(run, cluster)
+                    concerned.setdefault((stored.run, stored.cluster), []).append(stored)
+            for (run, cluster), of_cluster in sorted(concerned.items(), key=lambda each: each[0]):
+                await self._judge(run, cluster, [each for each in of_cluster if each.is_fact])
 
-    async def _judge(self, run: str, cluster: str) -> None:
+    async def _judge(self, run: str, cluster: str, facts: Sequence[Stored]) -> None:
         if not excess(self._of(run), cluster):
             return
         try:
@@ -132,16 +133,23 @@ class Policing:
             if (run, cluster) not in self._said:
                 await self.throw_out(cluster, f"run {run}: {why}")
                 self._said[run, cluster] = now
-            await self._chunks.purge(updates_of(run, cluster))  # again and again: its connection ends a moment later
+            await self._chunks.purge(js.BULK, updates_of(run, cluster))  # again and again: its connection ends a moment later
+            for fact in facts:
+                if not fact.is_hidden and await self._opened(run, fact.round) is None:
+                    await self._chunks.purge(js.LOG, fact.subject)
         except BusError as error:  # what it stores next is a reason to try again
             structlog.get_logger().warning("could not throw a cluster out", cluster=cluster, why=str(error))
 
     async def _catch_up(self, run: str, cluster: str) -> None:
         """Ask the log for rounds that it may have and we have not read, so that nobody is thrown out because we are late."""
         for number in self._of(run).unheard_of(cluster):
-            held = await self._log.read(Opened.pattern(run=run, round=number))
-            if held is not None and isinstance(held.fact, Opened) and run not in self._ended:
-                self._runs[run] = self._of(run).opens(held.fact)
+            opened = await self._opened(run, number)
+            if opened is not None and run not in self._ended:
+                self._runs[run] = self._of(run).opens(opened)
+
+    async def _opened(self, run: str, number: int) -> Opened | None:
+        held = await self._log.read(Opened.pattern(run=run, round=number))
+        return held.fact if held is not None and isinstance(held.fact, Opened) else None
 
     def _of(self, run: str) -> Quotas:
         return self._runs.get(run) or Quotas(self._first_bytes)
@@ -153,4 +161,4 @@ def _stored(stream: str, subject: str, size: int) -> Stored | None:
         return None
     is_fact = stream == js.LOG
     run, round_, cluster = parse_answer(subject.removeprefix(js.STATED)) if is_fact else parse_update(subject)
-    return Stored(run, cluster, round_, size, is_fact, is_hidden=not WILDCARDS.isdisjoint(subject.split(".")))
+    return Stored(run, cluster, round_, size, is_fact, is_hidden=not WILDCARDS.isdisjoint(subject.split(".")), subject=subject)

@@ -44,6 +44,8 @@ class Stored:
     is_hidden: bool = False
     """Whether its subject has a wildcard for a word. Patterns do not match such a subject, so that it is found by nobody who removes it."""
 
+    subject: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
