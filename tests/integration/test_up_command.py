@@ -97,7 +97,7 @@ def test_up_runs_everything_until_ctrl_c_and_leaves_the_state_and_no_process(ter
     assert set(ended[2:5]) == {"scheduler", "aggregator-0", "status"}
     assert ended[5:] == ["authorizer", "nats-server"]
     assert sorted(path.name for path in (tmp_path / ".fedplane").iterdir()) == [
-        "clusters.yaml", "keys", "logs", "nats", "nats-server.conf", "up.lock", "work",
+        "clusters.yaml", "keys", "logs", "nats", "nats-server.conf", "servers", "up.lock", "work",
     ]  # fmt: skip
     assert (tmp_path / ".fedplane/nats-server.conf").stat().st_mode & 0o777 == 0o600, "it has passwords"
     _wait_until_gone(terminal)

@@ -57,6 +57,9 @@ REFUSED_SECONDS = 1.0
 EXPIRED = ("authentication expired", "authentication revoked")
 """What a server says when the rights of a connection have had their time. It ends the connection, and the next one has new rights."""
 
+TOLD_AGAIN_SECONDS = 0.2
+"""How long an attempt to connect may take to end when it is told to."""
+
 LOST_SECONDS = 0.25
 """How often to look whether a connection was made anew."""
 
@@ -183,28 +186,47 @@ async def connect(
         known = {"inbox_prefix": credentials.inbox, "user": credentials.user, "password": credentials.password}
     with door(f"connect to {without_secrets(url)}"):
         try:
-            async with asyncio.timeout(patience.connect_seconds):
-                await connection.connect(
-                    servers,
-                    name=name,
-                    pending_size=pending_bytes,
-                    error_cb=told.failed,
-                    disconnected_cb=told.disconnected,
-                    reconnected_cb=told.reconnected,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=patience.again_seconds,  # type: ignore[arg-type]  # annotated int, only ever slept
-                    connect_timeout=2,
-                    # Routers tell services apart by the name in the greeting, so who speaks TLS greets before the server has said a word.
-                    tls_handshake_first=url.startswith(SECURE),
-                    ping_interval=patience.silence_seconds,  # type: ignore[arg-type]  # annotated int, only ever slept
-                    **known,
-                )
+            connecting = connection.connect(
+                servers,
+                name=name,
+                pending_size=pending_bytes,
+                error_cb=told.failed,
+                disconnected_cb=told.disconnected,
+                reconnected_cb=told.reconnected,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=patience.again_seconds,  # type: ignore[arg-type]  # annotated int, only ever slept
+                connect_timeout=2,
+                # Routers tell services apart by the name in the greeting, so who speaks TLS greets before the server has said a word.
+                tls_handshake_first=url.startswith(SECURE),
+                ping_interval=patience.silence_seconds,  # type: ignore[arg-type]  # annotated int, only ever slept
+                **known,
+            )
+            await _within(patience.connect_seconds, connecting)
         except TimeoutError as error:
             await close(connection)
             if why := _refusal(connection.last_error):
                 raise Denied(f"the server at {without_secrets(url)} {why}") from error
             raise Unreachable(f"no NATS server answered at {without_secrets(url)} within {patience.connect_seconds:g} s") from error
     return connection
+
+
+async def _within(seconds: float, attempt: Coroutine[None, None, None]) -> None:
+    """Do it in so much time, or raise TimeoutError.
+
+    Until Python 3.12, `asyncio.wait_for` forgets a cancellation that arrives together with its result, and the library uses it:
+    it would try to connect for ever. So it is told again until it has heard.
+    """
+    task = asyncio.create_task(attempt)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+        if not done:
+            raise TimeoutError
+        task.result()
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=TOLD_AGAIN_SECONDS)
+        _ = task.cancelled() or task.exception()
 
 
 def without_secrets(url: str) -> str:
