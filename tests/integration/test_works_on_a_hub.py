@@ -49,6 +49,12 @@ def work_of(cluster: str, run: str, template: dict[str, Any], data: str) -> dict
     return work(run, resource, Chosen(cluster=cluster, score=0, terms=(), data=data), SECURE)
 
 
+def without_times(held: dict[str, Any]) -> dict[str, Any]:
+    """The object, but for when who applied it: a server before 1.22 writes that down anew if a second has begun meanwhile."""
+    kept = {name: value for name, value in held["metadata"].items() if name not in ("managedFields", "resourceVersion")}
+    return {**held, "metadata": kept}
+
+
 @pytest.mark.parametrize(("number", "template", "data"), [(n, *each) for n, each in enumerate(TEMPLATES.values())], ids=TEMPLATES)
 async def test_hub_and_cluster_take_a_work_as_it_is_and_a_second_time_nothing_changes(
     hub_server: Server, number: int, template: dict[str, Any], data: str
@@ -74,7 +80,7 @@ async def test_hub_and_cluster_take_a_work_as_it_is_and_a_second_time_nothing_ch
     assert first["spec"]["workload"]["manifests"] == [job, authority]
     assert known_by["data"] == authority["data"]
     assert (second["spec"], second["metadata"]["generation"]) == (first["spec"], 1)
-    assert third == second
+    assert without_times(third) == without_times(second)
     assert told(applied) == told(job)
 
 

@@ -191,13 +191,13 @@ class AppProcess:
         with suppress(BrokenPipeError):  # it has died just now, and waiting for its reply will tell
             self._runner.send(request)
         try:
-            taken = await self._reply(self._runner, ("alive", *endings))
+            taken = await self._reply(self._runner, ("taken", *endings))
         except AppFailed as failure:
             if not warm or failure.reason != "crashed":
                 raise
             await self._kill()  # it died while it had nothing to do: that is no answer to a question that it never took
             return await self._exchange(request, endings)
-        return taken if taken["said"] != "alive" else await self._reply(self._runner, endings)
+        return taken if taken["said"] != "taken" else await self._reply(self._runner, endings)
 
     async def _reply(self, runner: Runner, expected: tuple[str, ...]) -> dict[str, Any]:
         """The next reply that is one of those; signs of life are passed over."""

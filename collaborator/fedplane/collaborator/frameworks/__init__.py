@@ -19,7 +19,8 @@ The pipes carry JSON, one object a line. Each path is a FIFO or `/dev/fd/N`; the
     to the runner      {"do": "work", "directory": PATH}
                        {"do": "stop"}                        exit in order
     from the runner    {"said": "ready", "framework": NAME, "version": VERSION}
-                       {"said": "alive"}                     at the start of a request, and every second until its reply; also while loading
+                       {"said": "taken"}                     at the start of a request: what happens now is the app's doing
+                       {"said": "alive"}                     every second until the reply; also while loading
                        {"said": "done"}                      the directory holds the answer
                        {"said": "failed", "reason": WORD, "message": SENTENCE}
 

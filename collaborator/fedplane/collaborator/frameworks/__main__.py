@@ -107,7 +107,7 @@ def _serve(framework: str, load: Load, lines: TextIO, replies: _Replies) -> int:
         request = json.loads(line)
         if request["do"] == "stop":
             break
-        replies.say(said="alive")  # first of all: an app that dies after this word died of its work
+        replies.say(said="taken")  # first of all: an app that dies after this word died of its work
         replies.at_work.set()
         reply = _reply(work, Path(request["directory"]))
         replies.at_work.clear()
