@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -88,7 +89,18 @@ def up(
         }
         _detach(directory, [*(f"{name}={value}" for name, value in given.items() if value is not None), *(["--insecure"] * insecure)])
     else:
-        asyncio.run(_run(directory, clusters, port, aggregators, _bytes(store_bytes), page_port, insecure))
+        starting = federation(
+            directory.path,
+            clusters=clusters,
+            port=port,
+            aggregators=aggregators,
+            store_bytes=_bytes(store_bytes),
+            page_port=page_port,
+            insecure=insecure,
+            clusters_seconds=CLUSTERS_SECONDS,
+            say=_say,
+        )
+        asyncio.run(_run(directory, starting))
 
 
 def down(state: StateOption = DEFAULT) -> None:
@@ -122,32 +134,14 @@ def _end(directory: Directory, pid: int) -> None:
         time.sleep(POLL_SECONDS)
 
 
-async def _run(
-    directory: Directory,
-    clusters: Path | None,
-    port: int | None,
-    aggregators: int,
-    store_bytes: int | None,
-    page_port: int | None,
-    insecure: bool,
-) -> None:
+async def _run(directory: Directory, starting: AbstractAsyncContextManager[Up]) -> None:
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()  # by nohup
     for number in {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} - ignored:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
-        async with federation(
-            directory.path,
-            clusters=clusters,
-            port=port,
-            aggregators=aggregators,
-            store_bytes=store_bytes,
-            page_port=page_port,
-            insecure=insecure,
-            clusters_seconds=CLUSTERS_SECONDS,
-            say=_say,
-        ) as running:
+        async with starting as running:
             _greet(directory, running)
             await running.wait()
     except asyncio.CancelledError:  # somebody wants it to end; nobody else cancels this task

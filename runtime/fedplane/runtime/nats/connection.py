@@ -226,7 +226,7 @@ async def _within(seconds: float, attempt: Coroutine[None, None, None]) -> None:
         while not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=TOLD_AGAIN_SECONDS)
-        _ = task.cancelled() or task.exception()
+        _ = task.cancelled() or task.exception()  # whatever it still fails of, nobody waits for it
 
 
 def without_secrets(url: str) -> str:
