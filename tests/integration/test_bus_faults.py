@@ -10,8 +10,11 @@ from conftest import NatsServer
 
 from fedplane.runtime.errors import BusFull, Unreachable
 from fedplane.runtime.nats import Limits, Patience, open_bus
+from fedplane.runtime.nats.connection import CONTROL_PENDING_BYTES, close, connect
+from fedplane.runtime.nats.sizes import NatsSizes
 from fedplane.schemas import envelope
 from fedplane.schemas.facts import Declined, Expired
+from fedplane.schemas.subjects import bulk_of_run, update_piece
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -160,6 +163,29 @@ async def test_a_fact_is_stored_though_somebody_has_used_its_id_for_something_el
     assert [first.mine, second.mine] == [True, True]
     assert held is not None
     assert held.fact == fact
+
+
+async def test_a_message_whose_headers_cannot_be_read_counts_as_the_largest(nats_server: NatsServer) -> None:
+    """Or whoever stores under such headers would store for nothing: the server says how large a body is beside them."""
+    broken = b"X\r\n\r\n"
+    subjects = [f"{update_piece('r-1', 1, 'a', 'x', shard)}.0" for shard in (0, 1)]
+    async with open_bus(nats_server.url, name="test", source="/test", limits=Limits()):
+        connection = await connect(nats_server.url, "test", CONTROL_PENDING_BYTES, Patience())
+        await connection.jetstream().publish(subjects[0], bytes(1_000))
+        await connection._send_command(
+            b"HPUB %b %d %d\r\n%b%b\r\n" % (subjects[1].encode(), len(broken), len(broken) + 1_000, broken, bytes(1_000))
+        )
+        await connection.flush()
+        found = dict[str, int]()
+        async with asyncio.timeout(20), contextlib.aclosing(NatsSizes(connection).follow("BULK", [bulk_of_run("r-1")])) as following:
+            async for sizes in following:
+                found |= sizes
+                if len(found) == len(subjects):
+                    break
+        await close(connection)
+
+    assert 1_000 < found[subjects[0]] < 2_000
+    assert found[subjects[1]] > 1_000_000
 
 
 async def test_nobody_there_is_an_error_that_names_the_address() -> None:

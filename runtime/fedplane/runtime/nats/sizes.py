@@ -4,7 +4,7 @@ Servers send the headers alone and say how large the body is, so that a gigabyte
 Headers and the subject are counted as well, since a message of a megabyte may consist of them, and any message has a price.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -20,6 +20,9 @@ BODY_BYTES = "Nats-Msg-Size"
 
 BETWEEN = len(": \r\n")
 
+LARGEST_BYTES = 1_048_576
+"""What a message counts for whose headers the library cannot read, and with them the server's word: as much as one may have."""
+
 MESSAGE_BYTES = 500
 """What a message counts for besides: its place on the disk and in the server's index, and the time of everybody who reads past it."""
 
@@ -30,7 +33,7 @@ class NatsSizes:
     def __init__(self, connection: Client) -> None:
         self._connection = connection
 
-    async def follow(self, stream: str, subjects: Sequence[str]) -> AsyncIterator[list[tuple[str, int]]]:
+    async def follow(self, stream: str, subjects: Sequence[str]) -> AsyncGenerator[list[tuple[str, int]], None]:
         """Subject and bytes of each message of a stream that matches, from the first one that is there now, for ever."""
         async for pulled in pull(self._connection, stream, list(subjects), 0, headers_only=True):
             if pulled.messages:
@@ -44,6 +47,6 @@ class NatsSizes:
 
 def _bytes(message: Msg) -> int:
     headers = dict(message.headers or {})
-    body = headers.pop(BODY_BYTES, "0")
+    body = headers.pop(BODY_BYTES, LARGEST_BYTES)
     of_subject = MESSAGE_BYTES + len(message.subject.encode())
     return of_subject + int(body) + sum(len(name.encode()) + len(str(value).encode()) + BETWEEN for name, value in headers.items())

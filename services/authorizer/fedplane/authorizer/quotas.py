@@ -27,7 +27,6 @@ FACT_BYTES, FACT_BYTES_EACH = 1_000_000, 64_000
 ROUNDS_KEPT = 8
 """For how many rounds that a cluster answered last its bytes are counted by round. What comes for those before is counted together."""
 
-
 NO_ROUND = -1
 """No round has this number."""
 
