@@ -33,6 +33,9 @@ from fedplane.status.showing import Showing
 
 TINY = {"w": (7, 5), "b": (3,)}
 
+END_SECONDS = 40.0
+"""A service that is told to end does so in milliseconds; longer than anything in it waits for the bus, it never will."""
+
 FORGERS = {"flips the sign": -5.0, "has a huge norm": 1e6}
 """What a cluster that means harm multiplies its change of the model by."""
 
@@ -193,16 +196,33 @@ class Federation:
         await drive(self.bus, settings, lambda framework, directory, workdir: self.server)
 
     async def kill(self, name: str) -> None:
-        task = self.running.pop(name)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await _end(self.running.pop(name))
 
     def check(self) -> None:
         """Raise what a service died of."""
         for task in self.running.values():
             if task.done():
                 task.result()
+
+
+async def _end(service: asyncio.Task[None]) -> None:
+    """Cancel it, and fail with what is still under way if it does not end."""
+    service.cancel()
+    _, pending = await asyncio.wait({service}, timeout=END_SECONDS)
+    if pending:
+        raise AssertionError(f"{service.get_name()} does not end; under way are " + "\n".join(map(_whereabouts, asyncio.all_tasks())))
+    with contextlib.suppress(asyncio.CancelledError):
+        service.result()
+
+
+def _whereabouts(task: asyncio.Task[Any]) -> str:
+    """The task's name, and the lines in which it waits, the outermost first."""
+    found, waits = [], task.get_coro()
+    while waits is not None:
+        frame = getattr(waits, "cr_frame", None) or getattr(waits, "ag_frame", None)
+        found += [f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"] if frame else [repr(waits)]
+        waits = getattr(waits, "cr_await", None) or getattr(waits, "ag_await", None)
+    return f"{task.get_name()}: {' '.join(found)}"
 
 
 @asynccontextmanager

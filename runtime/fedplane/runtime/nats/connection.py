@@ -22,7 +22,7 @@ from fedplane.runtime.telemetry import tell
 
 __all__ = [
     "BULK_PENDING_BYTES", "CONTROL_PENDING_BYTES", "NO_ROOM", "Patience", "close", "connect", "door", "greeting",
-    "while_connected", "without_secrets",
+    "heed_cancellation", "while_connected", "without_secrets",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -273,12 +273,12 @@ def door(what: str) -> Iterator[None]:
     try:
         yield
     except (nats.errors.Error, nats.js.errors.Error, OSError) as error:
-        _heed_cancellation()
+        heed_cancellation()
         raise _ours(what, error) from error
-    _heed_cancellation()
+    heed_cancellation()
 
 
-def _heed_cancellation() -> None:
+def heed_cancellation() -> None:
     """Until Python 3.12, `asyncio.wait_for` forgets a cancellation that arrives together with its result, and the library uses it."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():

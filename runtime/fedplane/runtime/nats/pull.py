@@ -24,7 +24,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from fedplane.runtime.errors import BusError, Unreachable
-from fedplane.runtime.nats.connection import door, while_connected
+from fedplane.runtime.nats.connection import door, heed_cancellation, while_connected
 from fedplane.runtime.ports import Begin
 
 __all__ = ["LINGERING", "READER", "Pulled", "Stale", "ask", "beginning", "check_open", "consumed", "forget", "pull", "take"]
@@ -149,6 +149,7 @@ async def consumed(
             before = expected
             taking = take(subscription, owed)
             messages, owed, delivered = await (taking if made is None else while_connected(connection, taking, made))
+            heed_cancellation()  # else a reader that was told to end goes on until it has to ask again
             gapless = [message for number, message in enumerate(messages, expected) if message.metadata.sequence.consumer == number]
             expected += len(gapless)
             if gapless:
