@@ -25,8 +25,8 @@ DOCSTRING_CHARACTERS_MIN = 15
 BANNED_NAMES = {"helpers", "utils", "util", "common", "base", "manager", "misc"}
 """Names that say nothing of what is inside."""
 
-READ = ("schemas/", "runtime/", "services/", "collaborator/", "cli/", "docs/", "tests/")
-PUBLIC = ("schemas/", "runtime/")
+READ = ("schemas/", "runtime/", "privacy/", "services/", "collaborator/", "cli/", "docs/", "tests/")
+PUBLIC = ("schemas/", "runtime/", "privacy/")
 GENERATED = ("docs/events.md", "schemas/json/")
 
 Offence = tuple[int, str]

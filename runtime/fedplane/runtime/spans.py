@@ -20,13 +20,17 @@ from fedplane.schemas.facts import (
     Completed,
     Contributed,
     Declined,
+    Entrusted,
     Evaluated,
     Fact,
     Failed,
     Invited,
+    Keyed,
     Rejected,
+    Revealed,
     RoundFact,
     RunFact,
+    Shared,
 )
 
 __all__ = [
@@ -162,7 +166,7 @@ def invite_traceparent(run: str, round_: int, cluster: str) -> str:
 def traceparent_of(fact: Fact) -> str | None:
     """The context in which a fact is stated if there is no closer one: its cluster's part in the round, its round's, or its run's."""
     match fact:
-        case Invited() | Contributed() | Evaluated() | Declined() | Rejected():
+        case Invited() | Contributed() | Evaluated() | Declined() | Rejected() | Keyed() | Shared() | Entrusted() | Revealed():
             return invite_traceparent(fact.run, fact.round, fact.cluster)
         case RoundFact():
             return round_traceparent(fact.run, fact.round)

@@ -14,7 +14,7 @@ from fedplane.runtime.metrics import FACTS_STATED, RUNS
 from fedplane.runtime.ports import Recorded, Stated
 from fedplane.runtime.spans import SpanKind, messaging, run_ended
 from fedplane.runtime.telemetry import NOTHING, Spanned, emit, is_on, span, tell
-from fedplane.schemas.facts import Cancelled, Completed, Expired, Fact, Failed, RoundFact, RunFact, Submitted
+from fedplane.schemas.facts import Cancelled, Completed, Expired, Fact, Failed, Lapsed, RoundFact, RunFact, Submitted
 
 __all__ = ["stating", "tell_refused", "tell_stated"]
 
@@ -24,7 +24,7 @@ Read = Callable[[str], Awaitable[Recorded | None]]
 
 def stating(fact: Fact, id_: str, traceparent: str | None) -> Spanned:
     """The span around stating a fact that belongs to a trace. A timer's belongs to none: it comes when its round is long over."""
-    if traceparent is None or isinstance(fact, Expired) or not is_on():
+    if traceparent is None or isinstance(fact, Expired | Lapsed) or not is_on():
         return Spanned(None, traceparent)
     attributes = {
         **messaging("send", "send", fact.subject, fact.template),

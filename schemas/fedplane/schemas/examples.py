@@ -4,12 +4,15 @@ Three hospitals advertise, two are chosen, one of them drops out of the first tr
 The facts are in the order of the vocabulary, one of each; a log would not hold all of them, since a run does not both complete and fail.
 """
 
+from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 from fedplane.schemas import facts, subjects
 from fedplane.schemas.digests import digest
 from fedplane.schemas.facts import Fact
 from fedplane.schemas.models import Chosen, Exposure, Instruction, Model, Piece, Refused, Task, Term, model_digest
+from fedplane.schemas.privacy_terms import Keyholder
 from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
 
 __all__ = ["EXAMPLES"]
@@ -42,6 +45,17 @@ _NO_DATA = Refused(
     reason="data",
     message="does not advertise the claim mnist.client-data; its value says where data is; spec.data.claim may name another",
 )
+
+
+def _key(of: str) -> str:
+    """32 bytes that stand for a key or a digest."""
+    return urlsafe_b64encode(sha256(of.encode()).digest()).decode()
+
+
+_SHARE = urlsafe_b64encode(bytes(33)).decode()
+_SEALED = urlsafe_b64encode(bytes(82)).decode()
+_SIGNATURE = urlsafe_b64encode(bytes(71)).decode()
+_CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB...\n-----END CERTIFICATE-----\n"
 
 _RESOURCE = FederatedLearning.model_validate(
     {
@@ -110,6 +124,35 @@ EXAMPLES: tuple[Fact, ...] = (
         metrics={"train_loss": 0.41}, model=_model(1, "f2"),
     ),
     facts.RoundFailed(at=_at(610), run=_RUN, round=3, reason="too-few", message="1 of 2 clusters answered, 2 are needed"),
+    facts.Keyed(
+        at=_at(31), run=_RUN, round=1, cluster="hospital-a", weight=1250, metrics={"train_loss": 0.41}, mask_key=_key("a's mask key"),
+        seal_key=_key("a's seal key"), certificate=_CERTIFICATE, signature=_SIGNATURE,
+    ),
+    facts.Paired(
+        at=_at(32), run=_RUN, round=1, degree=2, threshold=2, weight_scale=2000, deadline=_at(92), reason="everyone answered",
+        members=tuple(
+            Keyholder(
+                cluster=f"hospital-{one}", mask_key=_key(f"{one}'s mask key"), seal_key=_key(f"{one}'s seal key"), certificate=_CERTIFICATE,
+                signature=_SIGNATURE, weight=weight,
+            )
+            for one, weight in (("a", 1250), ("b", 2000), ("d", 800))
+        ),
+    ),
+    facts.Shared(
+        at=_at(32.1), run=_RUN, round=1, cluster="hospital-a", sealed={"hospital-b": _SEALED, "hospital-d": _SEALED},
+        commitments={"hospital-b": (_key("1"), _key("2")), "hospital-d": (_key("3"), _key("4"))},
+    ),
+    facts.Bound(at=_at(32.2), run=_RUN, round=1, members=("hospital-a", "hospital-b", "hospital-d"), deadline=_at(92.2)),
+    facts.Entrusted(
+        at=_at(32.2), run=_RUN, round=1, cluster="hospital-a", members=("hospital-a", "hospital-b", "hospital-d"),
+        sealed={"hospital-b": _SEALED, "hospital-d": _SEALED},
+        commitments={"hospital-b": (_key("5"), _key("6")), "hospital-d": (_key("7"), _key("8"))}, deadline=_at(92.2),
+    ),
+    facts.Revealed(
+        at=_at(34), run=_RUN, round=1, cluster="hospital-a", seeds={"hospital-a": _SHARE, "hospital-b": _SHARE},
+        keys={"hospital-d": _SHARE},
+    ),
+    facts.Lapsed(at=_at(92.2), run=_RUN, round=1, step="masking"),
     facts.Completed(at=_at(70), run=_RUN, model=_model(5, "f6"), metrics={"accuracy": 0.97}, reason="all rounds done"),
     facts.Failed(
         at=_at(1900), run=_RUN, reason="RoundFailed",

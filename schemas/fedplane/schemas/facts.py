@@ -1,12 +1,13 @@
 """The facts: everything that can be said about a run, a round, a cluster or who may use the bus, in the order of a run's life.
 
-Those about a run are written in `run_facts`, about a round in `round_facts`, about access in `access_facts`, about a cluster here.
+Those about a run are written in `run_facts`, about a round in `round_facts`, what masked rounds have besides in `masking_facts`,
+about access in `access_facts`, about a cluster here.
 
 A fact's subject is its identity: it is made of the fact's own fields, and the log keeps the first fact stated under a subject.
 So whatever must be said at most once gets a subject of its own, and nothing else in the project has to prevent repetition.
 
 Rules that keep these files honest:
-1. Subject strings are written in these four files and nowhere else.
+1. Subject strings are written in these five files and nowhere else.
 2. The verb comes before the cluster's name, so that a permission can say "C may state `contributed`, of any round, of C alone".
 3. A fact is a past participle and carries when it was stated (`at`). It never carries tensors.
 4. Only optional fields are added. A change that breaks a reader is a new class with `.v2`.
@@ -16,6 +17,7 @@ from pydantic import Field
 
 from fedplane.schemas.access_facts import AccessFact, Granted, Revoked
 from fedplane.schemas.fact import Fact
+from fedplane.schemas.masking_facts import Bound, Entrusted, Keyed, Lapsed, Paired, Revealed, Shared
 from fedplane.schemas.names import Name, round_number
 from fedplane.schemas.quantities import Quantity
 from fedplane.schemas.round_facts import (
@@ -50,10 +52,11 @@ from fedplane.schemas.run_facts import (
 )
 
 __all__ = [
-    "ALL_ROUNDS_DONE", "AccessFact", "Advertised", "Aggregated", "Archived", "Asked", "Cancelled", "Closed", "Completed", "Contributed",
-    "Declined", "EVERYTHING", "EditRefused", "Evaluated", "Expired", "Exposed", "FACTS", "Fact", "Failed", "Folded", "Granted", "Invited",
-    "Kept", "Measured", "Opened", "Rejected", "Revoked", "RoundFact", "RoundFailed", "RunFact", "Scheduled", "Started", "Submitted",
-    "Waiting", "all_facts_of", "fact_type", "parse_answer", "run_level_facts_of",
+    "ALL_ROUNDS_DONE", "AccessFact", "Advertised", "Aggregated", "Archived", "Asked", "Bound", "Cancelled", "Closed", "Completed",
+    "Contributed", "Declined", "EVERYTHING", "EditRefused", "Entrusted", "Evaluated", "Expired", "Exposed", "FACTS", "Fact", "Failed",
+    "Folded", "Granted", "Invited", "Kept", "Keyed", "Lapsed", "Measured", "Opened", "Paired", "Rejected", "Revealed", "Revoked",
+    "RoundFact", "RoundFailed", "RunFact", "Scheduled", "Shared", "Started", "Submitted", "Waiting", "all_facts_of", "fact_type",
+    "parse_answer", "run_level_facts_of",
 ]  # fmt: skip
 
 
@@ -83,11 +86,12 @@ class Advertised(Fact):
 FACTS: tuple[type[Fact], ...] = (
     Submitted, Waiting, Scheduled, Started, EditRefused, Exposed,
     Asked, Opened, Invited, Contributed, Evaluated, Declined, Rejected, Expired, Closed, Measured, Folded, Aggregated, RoundFailed,
+    Keyed, Paired, Shared, Bound, Entrusted, Revealed, Lapsed,
     Completed, Failed, Cancelled, Kept, Archived,
     Advertised,
     Granted, Revoked,
 )  # fmt: skip
-"""Every fact there is. A new fact is a class in one of the four files and a name here."""
+"""Every fact there is. A new fact is a class in one of the five files and a name here."""
 
 ALL_ROUNDS_DONE = "all rounds done"
 """The reason in `completed` when the run has done all that was asked for."""

@@ -13,12 +13,15 @@ from pydantic_core import core_schema
 
 from fedplane.schemas.facts import FACTS, Fact
 from fedplane.schemas.glossary import meaning
-from fedplane.schemas.models import Chosen, Exposure, Instruction, Model, Piece, Refused, Term
+from fedplane.schemas.models import Chosen, Contents, Exposure, Instruction, Model, Piece, Refused, Term
+from fedplane.schemas.privacy_terms import Keyholder, LocalTerms, MaskingTerms, NoiseTerms, Spent
 from fedplane.schemas.resources import FederatedLearning
 
 __all__ = ["VALUES", "fact_schema", "plain_schema", "resource_schema", "value_schema"]
 
-VALUES: tuple[type[BaseModel], ...] = (Piece, Model, Instruction, Term, Chosen, Refused, Exposure)
+VALUES: tuple[type[BaseModel], ...] = (
+    Piece, Contents, Model, Instruction, Term, Chosen, Refused, Exposure, MaskingTerms, Keyholder, NoiseTerms, Spent, LocalTerms,
+)  # fmt: skip
 """What facts are made of, the simplest first; each has a section of its own in the documentation."""
 
 _IDENTITIES = "https://fedplane.io/schemas/"

@@ -26,6 +26,7 @@ from fedplane.schemas.names import Name
 __all__ = [
     "Chosen",
     "Configuration",
+    "Contents",
     "Exposure",
     "FILTERS",
     "INSTRUCTION_CHARACTERS_MAX",
@@ -139,11 +140,20 @@ class Piece(Value):
         return chunk * self.chunk_bytes, min((chunk + 1) * self.chunk_bytes, self.bytes)
 
 
+class Contents(Value):
+    """What is in one shard of a model, as far as masks depend on it: how many numbers, the largest of them, and how fine they are."""
+
+    elements: int = Field(ge=0)
+    largest: float = Field(ge=0)
+    doubles: bool = False
+
+
 class Model(Value):
     """A global model: a layout (safetensors header) and one flat buffer, cut into shards.
 
     `round` is the round that made it. The safetensors file is the layout followed by the shards.
     `memory` is what the server's strategy remembers besides the model, shard by shard; nothing for most strategies.
+    `contents` says what is in the shards, for runs whose updates are masked; nothing for others.
     """
 
     run: Name
@@ -153,6 +163,7 @@ class Model(Value):
     shards: tuple[Piece, ...]
     digest: Digest
     memory: tuple[Piece, ...] = ()
+    contents: tuple[Contents, ...] = ()
 
 
 INSTRUCTION_CHARACTERS_MAX = 200

@@ -17,6 +17,7 @@ from fedplane.schemas.examples import EXAMPLES
 from fedplane.schemas.facts import EVERYTHING, FACTS, Advertised, Closed, Completed, Contributed, Fact, Granted, Opened, all_facts_of
 from fedplane.schemas.headers import HEADERS
 from fedplane.schemas.json_schemas import VALUES, value_schema
+from fedplane.schemas.names import NAME_PATTERN
 
 __all__ = ["events_page"]
 
@@ -173,12 +174,18 @@ def _type(schema: JsonSchemaValue, named: JsonSchemaValue) -> str:
             return _reference(reference.rpartition("/")[2], named)
         case {"anyOf": [*alternatives]}:
             return " or ".join(_type(each, named) for each in alternatives)
+        case {"type": "array", "prefixItems": [one, _]}:
+            return f"pair of {_type(one, named)}"
         case {"type": "array", "items": {"anyOf": _}}:
             return "list"
         case {"type": "array", "items": items}:
             return f"list of {_type(items, named)}"
         case {"type": "object", "additionalProperties": values}:
             return f"map to {_type(values, named)}"
+        case {"type": "object", "patternProperties": by_name}:
+            return " or ".join(f"map of names to {_type(values, named)}" for values in by_name.values())
+        case {"enum": [*words]}:
+            return " or ".join(f"`{word}`" for word in words)
         case _:
             return _scalar(schema)
 
@@ -193,4 +200,4 @@ def _reference(name: str, named: JsonSchemaValue) -> str:
 def _scalar(schema: JsonSchemaValue) -> str:
     if schema.get("format") == "date-time":
         return "time"
-    return "name" if "maxLength" in schema else str(schema["type"])  # of all strings, only names have a greatest length
+    return "name" if schema.get("pattern") == NAME_PATTERN else str(schema["type"])

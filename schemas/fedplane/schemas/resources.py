@@ -14,6 +14,7 @@ from fedplane.schemas.models import METRIC_CHARACTERS_MAX, Configuration
 from fedplane.schemas.names import NAME_CHARACTERS_MAX, NAME_PATTERN
 from fedplane.schemas.parts import IGNORE_UNKNOWN, Part
 from fedplane.schemas.placements import Placement
+from fedplane.schemas.privacy import Privacy
 from fedplane.schemas.templates import Resources, Template
 
 __all__ = [
@@ -203,6 +204,8 @@ class Spec(Part):
     """What a round may take, whom it asks, and when the run has had enough of them."""
     data: Data = Data()
     """What a cluster must have to take part."""
+    privacy: Privacy = Privacy()
+    """What nobody is to learn of a cluster's data."""
     resources: Resources = Resources()
     """What a collaborator needs of its cluster."""
     weights: dict[str, float] = {}

@@ -1,15 +1,25 @@
 """The facts about one round of a run, in the order of its life: opened, answered, closed, computed. What rules they follow: see `facts`."""
 
+from typing import Annotated
+
 from pydantic import Field
 
-from fedplane.schemas.models import Configuration, Instant, Instruction, Metrics, Model, Piece, Task, Weight
+from fedplane.schemas.models import Configuration, Contents, Instant, Instruction, Metrics, Model, Piece, Task, Weight
 from fedplane.schemas.names import Name
+from fedplane.schemas.privacy_terms import LocalTerms, MaskingTerms, NoiseTerms, Spent
 from fedplane.schemas.run_facts import RunFact
 
 __all__ = [
     "Aggregated", "Asked", "Closed", "Contributed", "Declined", "Evaluated", "Expired", "Folded", "Invited", "Measured", "Opened",
     "Rejected", "RoundFact", "RoundFailed",
 ]  # fmt: skip
+
+
+TALLIES_MAX = 4
+"""What is summed besides a model's numbers: a weight. The others are for what a later version sums."""
+
+Tally = Annotated[int, Field(ge=0, lt=2**64)]
+"""An integer of a masked sum; no more than 64 bits."""
 
 
 class RoundFact(RunFact):
@@ -62,6 +72,8 @@ class Opened(RoundFact):
     left_out: dict[str, str] = {}
     carried: dict[Name, int] = {}
     appends: bool = False
+    masking: MaskingTerms | None = None
+    noise: NoiseTerms | None = None
 
 
 class Invited(RoundFact):
@@ -94,6 +106,8 @@ class Invited(RoundFact):
     instruction: Instruction | None = None
     fold: bool = False
     appends: bool = False
+    masking: MaskingTerms | None = None
+    local_privacy: LocalTerms | None = None
 
 
 class Contributed(RoundFact):
@@ -101,6 +115,7 @@ class Contributed(RoundFact):
 
     `configuration` is what the app's own server would tell its clients; only an initialization has it.
     `origin` is the round whose question the update answers, if it is not this one but an earlier one that this round carries.
+    In a masked round its shards are masked integers, one for each number of the model's shards, and `tally` has what else is only summed.
     """
 
     type = "io.fedplane.round.contributed.v1"
@@ -115,6 +130,7 @@ class Contributed(RoundFact):
     shards: tuple[Piece, ...]
     configuration: Configuration = {}
     origin: int | None = None
+    tally: tuple[Tally, ...] = Field(default=(), max_length=TALLIES_MAX)
 
 
 class Evaluated(RoundFact):
@@ -169,6 +185,7 @@ class Closed(RoundFact):
     """No answer counts after this one.
 
     The aggregator says why: everyone answered, enough contributed, the deadline passed, the run was cancelled.
+    In a masked round `members` are those whose masks are to be taken off, and clusters then help with that.
     """
 
     type = "io.fedplane.round.closed.v1"
@@ -176,6 +193,7 @@ class Closed(RoundFact):
     said_by = "aggregator"
 
     reason: str
+    members: tuple[Name, ...] | None = None
 
 
 class Measured(RoundFact):
@@ -205,6 +223,8 @@ class Folded(RoundFact):
     members: tuple[Name, ...]
     layout: Piece | None = None
     memory: Piece | None = None
+    contents: Contents | None = None
+    below: float | None = None
 
 
 class Aggregated(RoundFact):
@@ -220,6 +240,7 @@ class Aggregated(RoundFact):
     weight: float
     metrics: Metrics
     model: Model | None = None
+    privacy: Spent | None = None
 
 
 class RoundFailed(RoundFact):

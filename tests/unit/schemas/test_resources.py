@@ -59,6 +59,7 @@ def test_what_is_left_out_has_upstreams_defaults_and_ours() -> None:
             "fold": False,
             "rounds": {"deadlineSeconds": 600.0, "attempts": 3, "evaluate": True, "seed": 0, "carry": 0, "keep": "last", "checkpoints": 1},
             "data": {"claim": "", "requiredClaims": []},
+            "privacy": {},
             "resources": {"requests": {"cpu": "0", "memory": "0"}, "limits": {}},
             "weights": {},
             "config": {},
