@@ -57,6 +57,9 @@ SPEC = {
     "rounds": {"quorum": 3, "closeAt": 3, "deadlineSeconds": 600, "evaluate": False},
 }
 SECONDS = 120
+OTHERS_SECONDS = 10.0
+"""What one question of somebody else may take meanwhile: hundredths of a second on a machine that has nothing else to do."""
+
 SERVICES = {"scheduler": Role.SCHEDULER, "status": Role.STATUS, "aggregator 1": Role.AGGREGATOR, "aggregator 2": Role.AGGREGATOR}
 
 
@@ -214,7 +217,7 @@ async def test_who_reads_too_slowly_is_cut_off_and_others_do_not_wait(scene: Sce
             await asyncio.sleep(0.05)
     writer.close()
 
-    assert slowest < SECONDS / 4
+    assert slowest < OTHERS_SECONDS
     assert asyncio.get_running_loop().time() - begun < SECONDS
 
 
