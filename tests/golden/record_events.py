@@ -5,7 +5,7 @@ Run with fedplane's own Python; the output is kept beside this file, under the n
     .venv/bin/python tests/golden/record_events.py > tests/golden/events-N.jsonl
 
 A federation of processes on this machine runs a Flower app: a run that completes although a cluster fails, one by a strategy that compares
-updates, one that waits and is cancelled, one that fails since a weight is too great, and one whose own server decides.
+updates, one that waits and is cancelled, one that fails since a weight is too great, one whose own server decides, and one that masks.
 What only a hub's scheduler states comes from one on a hub in memory, with a real server.
 Run ids are given; upload attempts, which are random, are numbered, and folders have other names than here.
 `docs/events.md` shows the newest line of each kind.
@@ -59,6 +59,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "1d9e6a02": {"name": "crowded", "server": {"rounds": 1, "minAvailableClients": 9}},
     "e4471b3f": {"name": "strict", "rounds": {"attempts": 1, "weightMax": 25}},
     "90ab52c6": {"name": "ours", "strategy": {"name": "app"}},
+    "2b77d01c": {
+        "name": "masked", "privacy": {"secureAggregation": {"stepSeconds": 5}}, "server": {"rounds": 1, "minAvailableClients": 3},
+        "rounds": {"evaluate": False},
+    },
 }  # fmt: skip
 """The runs by the beginning of their uids."""
 

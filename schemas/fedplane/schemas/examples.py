@@ -55,7 +55,7 @@ def _key(of: str) -> str:
 _SHARE = urlsafe_b64encode(bytes(33)).decode()
 _SEALED = urlsafe_b64encode(bytes(82)).decode()
 _SIGNATURE = urlsafe_b64encode(bytes(71)).decode()
-_CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB...\n-----END CERTIFICATE-----\n"
+_CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUQ==\n-----END CERTIFICATE-----\n"
 
 _RESOURCE = FederatedLearning.model_validate(
     {
@@ -130,7 +130,7 @@ EXAMPLES: tuple[Fact, ...] = (
     ),
     facts.Paired(
         at=_at(32), run=_RUN, round=1, degree=2, threshold=2, weight_scale=2000, deadline=_at(92), reason="everyone answered",
-        members=tuple(
+        model=_model(0, "i1").digest, members=tuple(
             Keyholder(
                 cluster=f"hospital-{one}", mask_key=_key(f"{one}'s mask key"), seal_key=_key(f"{one}'s seal key"), certificate=_CERTIFICATE,
                 signature=_SIGNATURE, weight=weight,

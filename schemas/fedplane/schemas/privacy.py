@@ -12,14 +12,23 @@ from pydantic import AfterValidator, Field
 from fedplane.schemas.parts import Part
 
 __all__ = [
-    "MASKED_MAX", "Adaptive", "CentralPrivacy", "DifferentialPrivacy", "DistributedPrivacy", "LocalPrivacy", "Privacy", "SecureAggregation",
+    "LOCAL_FRAMEWORK", "MASKED_MAX", "Adaptive", "CentralPrivacy", "DifferentialPrivacy", "DistributedPrivacy", "LocalPrivacy", "Privacy",
+    "SecureAggregation",
 ]  # fmt: skip
 
 MASKED_MAX = 120
 """How many clusters may mask with one another: the fact that names them has their certificates, up to 7 kB each, and room for 900 kB."""
 
+LOCAL_FRAMEWORK = "torch"
+"""Of what apps of other frameworks do with single examples nothing is known."""
+
 STEP_SECONDS_MAX = 24 * 3600
 """A step is a message, or one upload of the model; a day is far too long for either."""
+
+EPSILON_MIN, DELTA_MIN, MULTIPLIER_MIN, CLIP_MIN = 1e-4, 1e-30, 1e-3, 1e-9
+"""Far less than anybody asks for: odds that change by a ten-thousandth, a chance for which no universe is old enough, no noise to speak of.
+Below that, accountants run out of floats.
+"""
 
 MULTIPLIER_MAX = 1e6
 """More noise than any model survives: of a million clusters, each as long as the clip, the mean would drown."""
@@ -36,7 +45,7 @@ class SecureAggregation(Part):
 
     weights: Literal["public", "hidden"] = "public"
     """Whether the log says how many examples each cluster has, or only how many all have; hidden needs spec.rounds.weightMax."""
-    clip: float | None = Field(default=None, gt=0, le=CLIP_MAX)
+    clip: float | None = Field(default=None, ge=CLIP_MIN, le=CLIP_MAX)
     """The largest change of one number of the model that counts; none: eight times the model's largest number, and at least 8."""
     bits: Literal[32, 64] | None = None
     """How many bits a masked number has; none: 32, or 64 for a model with numbers of 64 bits."""
@@ -48,7 +57,7 @@ class SecureAggregation(Part):
     """How long each step may take that follows training: to share keys, to send the masked update, to take the masks off."""
 
 
-Delta = Annotated[float, Field(gt=0, lt=1)]
+Delta = Annotated[float, Field(ge=DELTA_MIN, lt=1)]
 
 
 class Adaptive(Part):
@@ -63,13 +72,13 @@ class Adaptive(Part):
 class _Budget(Part):
     """How much noise, and what it is to achieve."""
 
-    epsilon: float | None = Field(default=None, gt=0, le=EPSILON_MAX)
+    epsilon: float | None = Field(default=None, ge=EPSILON_MIN, le=EPSILON_MAX)
     """What the whole run may spend; the noise is chosen for spec.server.rounds rounds, unless it is given."""
     delta: Delta = 1e-5
     """The probability with which epsilon need not hold. Choose less than one by the number of those who are protected."""
-    noise_multiplier: float | None = Field(default=None, gt=0, le=MULTIPLIER_MAX)
+    noise_multiplier: float | None = Field(default=None, ge=MULTIPLIER_MIN, le=MULTIPLIER_MAX)
     """The standard deviation of the noise, as a multiple of the clip; none: it is chosen by epsilon."""
-    clip: float = Field(default=1.0, gt=0, le=CLIP_MAX)
+    clip: float = Field(default=1.0, ge=CLIP_MIN, le=CLIP_MAX)
     """How long an update, or the gradient of an example, may be (L2 norm): a longer one is shortened."""
 
 

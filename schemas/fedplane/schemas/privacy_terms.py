@@ -6,7 +6,7 @@ Like all values inside facts, they have no subject.
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from fedplane.schemas.models import Value, Weight
 from fedplane.schemas.names import Name
@@ -25,8 +25,23 @@ Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}=$")]
 Sealed = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+={0,2}$", max_length=400)]
 """A few dozen bytes that only one cluster can read, or that no cluster has to hide any more, in base64 for URLs."""
 
-Paper = Annotated[str, StringConstraints(max_length=CERTIFICATE_CHARACTERS_MAX)]
-"""Certificates in PEM, the holder's own first; nothing on a bus without."""
+LINES_MAX = 200
+"""PEM has 64 characters in a line, so 6,000 characters of certificates have a hundred lines, and some shorter ones."""
+
+
+def _few_lines(text: str) -> str:
+    if (lines := text.count("\n")) > LINES_MAX:
+        raise ValueError(f"has {lines} lines, and certificates of {CERTIFICATE_CHARACTERS_MAX} characters have {LINES_MAX} at most")
+    return text
+
+
+Paper = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9+/= \n-]*$", max_length=CERTIFICATE_CHARACTERS_MAX), AfterValidator(_few_lines)
+]
+"""Certificates in PEM, the holder's own first; nothing on a bus without.
+
+JSON writes each character of it as one, but for the ends of lines: what all members show has to fit the one fact that names them.
+"""
 
 Signature = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_=-]*$", max_length=800)]
 """A signature in base64 for URLs; with a key of 4,096 bits it has 684 characters. Nothing on a bus without certificates."""

@@ -107,6 +107,7 @@ class Invited(RoundFact):
     fold: bool = False
     appends: bool = False
     masking: MaskingTerms | None = None
+    hides_weight: bool = False
     local_privacy: LocalTerms | None = None
 
 
@@ -200,6 +201,7 @@ class Measured(RoundFact):
     """One shard's part of how the members' updates compare. The replica that computed it says so, for strategies that judge whole updates.
 
     `products` are inner products of differences from the model, of each member with itself and those after it: the upper triangle, by rows.
+    In a round with noise they are of each member with itself alone, since there only lengths are needed.
     """
 
     type = "io.fedplane.round.measured.v1"

@@ -21,8 +21,9 @@ GOLDEN = [pytest.param(json.loads(line), id=f"{file} {json.loads(line)['type']}"
 every_golden_event = pytest.mark.parametrize("event", GOLDEN)
 
 FREE = frozenset({
-    "allocatable", "annotations", "carried", "claims", "config", "configuration", "labels", "left_out", "limits", "metadata", "metrics",
-    "parameters", "pending", "perCluster", "placement", "requests", "run_configuration", "weights",
+    "allocatable", "annotations", "carried", "claims", "commitments", "config", "configuration", "keys", "labels", "left_out", "limits",
+    "metadata", "metrics", "parameters", "pending", "perCluster", "placement", "requests", "run_configuration", "sealed", "seeds",
+    "weights",
 })  # fmt: skip
 """Fields whose names below them are data, or Kubernetes' own and handed on, so that a new one is not ignored."""
 

@@ -1,12 +1,9 @@
 """Who a client is, by the certificates that the server has verified: a cluster of Open Cluster Management, or one of ours.
 
-A collaborator has the certificate of an OCM add-on, whose subject names cluster and add-on twice: as a user and as groups.
-All of it has to fit, from the first character to the last, and the cluster's name has to be a name by our grammar.
-A name with a dot or a wildcard would otherwise become part of subjects, and of permissions.
+A collaborator has the certificate of an OCM add-on's agent, by whose grammar (`schemas.agents`) we know its cluster.
 
 Each kind of client has an authority of its own. OCM's signer signs whatever subject an add-on's agent asks for.
 So with one authority for all a cluster could be a service; whether it can be another cluster is decided on the hub (ADR 0019).
-Source: OCM's registration of add-ons, `pkg/registration/register/csr` and `pkg/addon/templateagent/registration.go`.
 """
 
 from collections.abc import Sequence
@@ -14,12 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fedplane.authorizer.certificates import Certificate
+from fedplane.schemas.agents import NoAgent, cluster_of
 from fedplane.schemas.names import is_name
 from fedplane.schemas.roles import Role
 
 __all__ = ["SERVICE", "Because", "Identity", "Refused", "Trust", "identify"]
-
-PREFIX = "system:open-cluster-management"
 
 SERVICE = "fedplane"
 """What the common name of everyone begins with who is no cluster: `fedplane:ROLE:NAME`."""
@@ -103,15 +99,7 @@ def _service(name: str) -> Identity | Refused:
 
 
 def _cluster(name: str, groups: frozenset[str], addon: str) -> Identity | Refused:
-    words = name.removeprefix(f"{PREFIX}:").split(":") if name.startswith(f"{PREFIX}:") else []
-    if len(words) != 6 or words[::2] != ["cluster", "addon", "agent"] or words[3] != addon:
-        return Refused(f"{name!r} is no agent of the add-on {addon}", Because.SUBJECT)
-    cluster, agent = words[1], words[5]
-    if not is_name(cluster) or not is_name(agent):
-        return Refused(f"{name!r} names a cluster or an agent by what is no DNS label (RFC 1123)", Because.SUBJECT)
-    wanted = {f"{PREFIX}:cluster:{cluster}:addon:{addon}", f"{PREFIX}:addon:{addon}"}
-    if missing := sorted(wanted - groups):
-        return Refused(f"{name!r} is not in the group {missing[0]}", Because.SUBJECT)
-    if others := sorted(group for group in groups - wanted if group.startswith(f"{PREFIX}:")):
-        return Refused(f"{name!r} is in the group {others[0]}, which is another one's", Because.SUBJECT)
-    return Identity(Role.COLLABORATOR, cluster)
+    try:
+        return Identity(Role.COLLABORATOR, cluster_of(name, groups, addon))
+    except NoAgent as problem:
+        return Refused(str(problem), Because.SUBJECT)

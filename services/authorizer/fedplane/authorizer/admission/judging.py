@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from fedplane.authorizer.admission.requested import REQUEST_BYTES_MAX, Requested, parse_request
 from fedplane.authorizer.admission.reviews import Requester, Review, Wanted, wanted_in
 from fedplane.authorizer.certificates import Certificate
-from fedplane.authorizer.identity import PREFIX, Identity, Refused, Trust, identify
+from fedplane.authorizer.identity import Identity, Refused, Trust, identify
 from fedplane.runtime.errors import BadInput
+from fedplane.schemas.agents import PREFIX
 from fedplane.schemas.roles import Role
 
 __all__ = ["ADDON_LABEL", "CLUSTER_LABEL", "Rules", "Verdict", "judge"]
