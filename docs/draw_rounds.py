@@ -34,6 +34,11 @@ CLOSING = """
 - It is **overdue** once its deadline has passed, which is said as soon as an aggregator is there to take the timer from the bus.
   It closes then with whoever has answered.
   The few answers that reach the log between the two facts still count: only the log's order decides.
+- A training round whose updates are masked (`spec.privacy.secureAggregation`) takes three steps more, each with a time of its own.
+  Clusters that have trained say their keys, and are then **sharing** their secrets with their neighbours.
+  Those whose secrets are in enough hands are **masking** with one another, and contribute what nobody can read.
+  Once the round is closed, members are **revealing** what takes the masks off the sum of all, and off nothing less.
+  Whoever does not do its part in time is left behind; if too few are left to go on, the round has failed.
 - From `closed` on, who is a member is settled for ever.
   In **folding**, replicas fold the shards of the members' updates, each shard by itself.
   If the strategy judges whole updates, the shards are measured first, each by itself as well.

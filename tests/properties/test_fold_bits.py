@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from fedplane.aggregator import orders, shards, sums
 from fedplane.aggregator.compiling import COMPILES
-from fedplane.aggregator.shards import DTYPES, NotFinite, ShardFold
+from fedplane.aggregator.shards import NotFinite, ShardFold
 from fedplane.aggregator.strategies import STRATEGIES
 from fedplane.aggregator.strategies.algebra import Coefficients
 from fedplane.aggregator.team import Team
+from fedplane.privacy.elements import DTYPES
 from fedplane.schemas.layout import Layout, Tensor
 
 TEAMS = {threads: Team(threads) for threads in (1, 2, 5)}

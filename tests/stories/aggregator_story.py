@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fedplane.aggregator.runs import Cut, Run, Runs, RunsState
+from fedplane.aggregator.histories import Run
+from fedplane.aggregator.runs import Cut, Runs, RunsState
 from fedplane.runtime.ports import Recorded
 from fedplane.runtime.replica import Action, Perform, State
 from fedplane.schemas.facts import Asked, Contributed, Declined, Evaluated, Fact, Folded, Invited, Scheduled, Submitted
@@ -87,9 +88,10 @@ class Story:
     spec: dict[str, Any] = field(default_factory=dict)
     clusters: tuple[str, ...] = ("a", "b", "c")
     now: datetime = NOW
+    has_secret: bool = True
 
     def __post_init__(self) -> None:
-        self.core = Runs(Cut(SHARD_BYTES, CHUNK_BYTES))
+        self.core = Runs(Cut(SHARD_BYTES, CHUNK_BYTES), has_secret=self.has_secret)
         self.log: list[Fact] = []
         self.state: RunsState = self.core.initial()
         self.tell(Submitted(run=RUN, at=NOW, resource=resource(**self.spec)))

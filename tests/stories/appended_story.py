@@ -9,7 +9,8 @@ from aggregator_story import NOW, RUN, resource, scheduled
 from fold_story import Tensors, split
 
 from fedplane.aggregator.folding import fold
-from fedplane.aggregator.runs import Cut, Run, Runs
+from fedplane.aggregator.histories import Run
+from fedplane.aggregator.runs import Cut, Runs
 from fedplane.aggregator.team import Team
 from fedplane.runtime.memory import MemoryBulk
 from fedplane.runtime.ports import Recorded

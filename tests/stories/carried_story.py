@@ -10,9 +10,10 @@ from aggregator_story import NOW, RUN, resource, scheduled
 from fold_story import Tensors, split
 
 from fedplane.aggregator.folding import fold, measure
-from fedplane.aggregator.runs import Cut, Run, Runs
-from fedplane.aggregator.shards import DTYPES
+from fedplane.aggregator.histories import Run
+from fedplane.aggregator.runs import Cut, Runs
 from fedplane.aggregator.team import Team
+from fedplane.privacy.elements import DTYPES
 from fedplane.runtime.memory import MemoryBulk
 from fedplane.runtime.ports import Recorded
 from fedplane.schemas.digests import digest_of_digests

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from fedplane.aggregator.shards import DTYPES, ShardFold, products
+from fedplane.aggregator.shards import ShardFold, products
 from fedplane.aggregator.strategies.algebra import Cohort, Member, Strategy
+from fedplane.privacy.elements import DTYPES
 from fedplane.schemas.layout import Layout, cut, parse_header
 from fedplane.schemas.models import Metrics
 

@@ -8,9 +8,9 @@ from aggregator_story import CHUNK_BYTES, LAYOUT_DIGEST, NOW, RUN, Story, contri
 from appended_story import MODELS_ROUND, ROUND, bytes_of, facts_of, next_model, told
 from safetensors.numpy import load
 
+from fedplane.aggregator.accepting import SHARDS_MAX
 from fedplane.aggregator.appending import CannotAppend, joined, unappendable
 from fedplane.aggregator.folding import Unusable, fold
-from fedplane.aggregator.rounds import SHARDS_MAX
 from fedplane.aggregator.runs import Cut
 from fedplane.aggregator.team import Team
 from fedplane.runtime.errors import Corrupt

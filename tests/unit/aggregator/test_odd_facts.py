@@ -8,7 +8,7 @@ from aggregator_story import CHUNK_BYTES, NOW, RUN, Story, contributed, declined
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedplane.aggregator.deciding import EXCUSE_CHARACTERS_MAX
+from fedplane.aggregator.failing import EXCUSE_CHARACTERS_MAX
 from fedplane.aggregator.runs import Discard
 from fedplane.runtime.replica import Perform
 from fedplane.schemas import envelope

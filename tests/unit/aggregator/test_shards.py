@@ -7,10 +7,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fedplane.aggregator.shards import DTYPES, NotFinite, ShardFold, is_finite, products
+from fedplane.aggregator.shards import NotFinite, ShardFold, is_finite, products
 from fedplane.aggregator.strategies import STRATEGIES
 from fedplane.aggregator.strategies.algebra import CannotFold, Coefficients, Strategy
 from fedplane.aggregator.strategies.fedavg import by_examples
+from fedplane.privacy.elements import DTYPES
 from fedplane.schemas.layout import Layout, parse_header
 
 CHUNK_BYTES = 24

@@ -19,7 +19,7 @@ from fedplane.schemas.facts import Contributed, Opened
 from fedplane.schemas.models import Model, Task
 from fedplane.schemas.resources import RoundPolicy
 
-__all__ = ["Outstanding", "agrees", "base_of", "carried_until", "discount", "outstanding", "staleness"]
+__all__ = ["END", "Outstanding", "agrees", "base_of", "carried_until", "discount", "outstanding", "staleness"]
 
 END = datetime(2999, 12, 31, tzinfo=UTC)
 """The last day that a fact may name. A round may be opened on any day before it, by whoever may write to the log."""

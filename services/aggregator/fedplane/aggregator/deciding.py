@@ -6,42 +6,46 @@ Every function looks at the round as it is and names everything that is due, aga
 from collections.abc import Iterator
 from datetime import datetime
 
-from fedplane.aggregator import strategies
+from fedplane.aggregator import budgets, local_noise, strategies
+from fedplane.aggregator.accepting import SHARDS_MAX
 from fedplane.aggregator.carrying import carried_until
-from fedplane.aggregator.rounds import SHARDS_MAX, Phase, Round, weighted_mean
+from fedplane.aggregator.failing import excuses, failed
+from fedplane.aggregator.masking import about_steps, pair
+from fedplane.aggregator.rounds import ANSWERABLE, Phase, Round, weighted_mean
 from fedplane.runtime.ports import Fence
 from fedplane.runtime.replica import Action, Offer, Remind, State
 from fedplane.schemas.facts import Aggregated, Closed, Expired, Invited, Rejected, RoundFailed
 from fedplane.schemas.layout import HEADER_BYTES_MAX
 from fedplane.schemas.models import Chosen, Configuration, Model, Task, model_digest
-from fedplane.schemas.resources import APP_ANNOTATION, FederatedLearning, StrategySpec
+from fedplane.schemas.resources import APP_ANNOTATION, FederatedLearning, Spec, StrategySpec
 from fedplane.schemas.subjects import work_on
 
-__all__ = ["EXCUSE_CHARACTERS_MAX", "about_round", "close_cancelled", "shard_work"]
-
-EXCUSES_MAX = 10
-"""A failure's message is for a person; who wants all of a thousand clusters reads the round's facts."""
-
-EXCUSE_CHARACTERS_MAX = 500
-"""A cluster may decline with half a megabyte of text, and two of those would not fit the fact that says why the round failed."""
+__all__ = ["about_round", "close_cancelled", "shard_work"]
 
 
 def about_round(
-    state: Round, resource: FederatedLearning, participants: dict[str, Chosen], configuration: Configuration, now: datetime
+    state: Round, resource: FederatedLearning, participants: dict[str, Chosen], configuration: Configuration, now: datetime, costly: int = 0
 ) -> Iterator[Action]:
-    """Everything that is due in a round of a run that goes on. `participants` are by name."""
+    """Everything that is due in a round of a run that goes on. `participants` are by name.
+
+    `costly` is how many rounds before this one have cost some of the run's privacy.
+    """
     yield from _reject(state, now)
     match state.phase:
         case Phase.COLLECTING | Phase.OVERDUE:
             yield from _invite(state, resource, participants, configuration, now)
             yield from _close(state, now)
-        case Phase.FOLDING:
-            yield from _conclude(state, resource.spec.strategy, now)
+        case Phase.SHARING | Phase.MASKING:
+            yield from about_steps(state, now)
+        case Phase.REVEALING if not state.is_foldable:
+            yield from about_steps(state, now)
+        case Phase.REVEALING | Phase.FOLDING:
+            yield from _conclude(state, resource.spec, costly, now)
 
 
 def close_cancelled(state: Round, now: datetime) -> Iterator[Action]:
     """What is due in a round of a run that was ended from outside: no answer may count any more."""
-    if state.phase in (Phase.COLLECTING, Phase.OVERDUE):
+    if state.phase in ANSWERABLE:
         yield State(Closed(run=state.opened.run, round=state.opened.round, at=now, reason="the run was cancelled"))
 
 
@@ -74,16 +78,25 @@ def _invite(
                     position=order.index(cluster), clusters=len(order),
                     model=state.asked.contents[instruction.content] if state.asked and instruction else asked.model,
                     instruction=instruction, fold=state.asked is not None and state.asked.fold, appends=asked.appends,
-                    carries=asked.carried.get(cluster), carried_until=carried_until(asked, resource.spec.rounds),
+                    masking=asked.masking, carries=asked.carried.get(cluster), carried_until=carried_until(asked, resource.spec.rounds),
+                    local_privacy=local_noise.terms(resource.spec, asked.task), hides_weight=_hides_weight(resource.spec),
                 )
             )  # fmt: skip
     if state.phase is Phase.COLLECTING:
         yield Remind(Expired(run=asked.run, round=asked.round, at=asked.deadline), asked.deadline)
 
 
+def _hides_weight(spec: Spec) -> bool:
+    """Whether clusters keep to themselves how many examples they have, whatever they are asked: an evaluation would tell it as well."""
+    secure = spec.privacy.secure_aggregation
+    return secure is not None and secure.weights == "hidden"
+
+
 def _close(state: Round, now: datetime) -> Iterator[Action]:
     reason = _reason_to_close(state)
-    if reason:
+    if reason and state.opened.masking is not None:
+        yield pair(state, reason, now)
+    elif reason:
         yield State(Closed(run=state.opened.run, round=state.opened.round, at=now, reason=reason))
 
 
@@ -91,23 +104,24 @@ def _reason_to_close(state: Round) -> str | None:
     """What reaches the log before `closed` counts as well, so there may be more contributions than were waited for."""
     if not state.unanswered:
         return "everyone answered"
-    if state.opened.close_at is not None and len(state.contributed) >= state.opened.close_at:
-        return f"{len(state.contributed)} contributions are in"
+    done = state.contributed if state.opened.masking is None else state.keyed
+    if state.opened.close_at is not None and len(done) >= state.opened.close_at:
+        return f"{len(done)} contributions are in" if state.opened.masking is None else f"{len(done)} clusters have said their keys"
     return "the deadline passed" if state.phase is Phase.OVERDUE else None
 
 
-def _conclude(state: Round, spec: StrategySpec, now: datetime) -> Iterator[Action]:
+def _conclude(state: Round, spec: Spec, costly: int, now: datetime) -> Iterator[Action]:
     asked = state.opened
     answers = tuple(state.evaluated[c] for c in sorted(state.evaluated)) if asked.task is Task.EVALUATE else state.members
     if len(answers) < asked.minimum:
-        message = f"{len(answers)} of {len(asked.clusters)} clusters answered, {asked.minimum} are needed{_excuses(state)}"
-        yield _failed(state, "too-few", message, now)
+        message = f"{len(answers)} of {len(asked.clusters)} clusters answered, {asked.minimum} are needed{excuses(state)}"
+        yield failed(state, "too-few", message, now)
         return
     if why := _too_large(state):
-        yield _failed(state, "too-large", why, now)
+        yield failed(state, "too-large", why, now)
         return
     folds = state.asked.fold if state.asked else asked.task is not Task.EVALUATE
-    due = list(shard_work(state, spec)) if folds else []
+    due = list(shard_work(state, spec.strategy)) if folds else []
     if due:
         yield from due
         return
@@ -117,7 +131,7 @@ def _conclude(state: Round, spec: StrategySpec, now: datetime) -> Iterator[Actio
         run=asked.run, round=asked.round, at=now, task=asked.task, training_round=asked.training_round,
         members=tuple(answer.cluster for answer in answers), weight=sum(answer.weight for answer in answers),
         metrics=weighted_mean(answers),
-        model=_model(state) if folds else None,
+        model=_model(state) if folds else None, privacy=budgets.spent(spec, asked, costly + 1),
     )  # fmt: skip
     yield State(result, Fence(RoundFailed.pattern(run=asked.run, round=asked.round)))
 
@@ -137,9 +151,9 @@ def _too_large(state: Round) -> str | None:
 
 
 def shard_work(state: Round, spec: StrategySpec) -> Iterator[Offer]:
-    """The shards that are still to be measured, if the strategy compares updates, and then those that are to be folded."""
+    """The shards that are still to be measured, if updates are compared or shortened, and then those that are to be folded."""
     asked, shards = state.opened, range(state.shards)
-    if asked.task is Task.TRAIN and strategies.make(spec).compares:
+    if asked.noise is not None or (asked.task is Task.TRAIN and strategies.make(spec).compares):
         unmeasured = [shard for shard in shards if shard not in state.measured]
         if unmeasured:
             yield from (Offer(work_on("measure", asked.run, asked.round, shard)) for shard in unmeasured)
@@ -153,22 +167,8 @@ def _model(state: Round) -> Model:
     layout = state.folded[0].layout
     assert layout is not None, "whoever folds shard 0 brings the layout with it"
     memory = tuple(piece for shard in range(state.shards) if (piece := state.folded[shard].memory))
+    contents = tuple(found for shard in range(state.shards) if (found := state.folded[shard].contents))
     return Model(
         run=asked.run, round=asked.round, bytes=sum(piece.bytes for piece in shards), layout=layout, shards=shards,
-        digest=model_digest(layout, shards), memory=memory,
+        digest=model_digest(layout, shards), memory=memory, contents=contents if len(contents) == len(shards) else (),
     )  # fmt: skip
-
-
-def _failed(state: Round, reason: str, message: str, now: datetime) -> Action:
-    asked = state.opened
-    fact = RoundFailed(run=asked.run, round=asked.round, at=now, reason=reason, message=message)
-    return State(fact, Fence(Aggregated.pattern(run=asked.run, round=asked.round)))
-
-
-def _excuses(state: Round) -> str:
-    said = [f"{cluster} declined ({fact.reason}): {fact.message}" for cluster, fact in sorted(state.declined.items())]
-    said += [f"{cluster} was rejected: {why}" for cluster, why in sorted(state.unacceptable.items())]
-    said += [f"{cluster} did not answer by the deadline" for cluster in sorted(state.unanswered)]
-    return "".join(f"; {excuse[:EXCUSE_CHARACTERS_MAX]}" for excuse in said[:EXCUSES_MAX]) + (
-        f"; and {len(said) - EXCUSES_MAX} more" if len(said) > EXCUSES_MAX else ""
-    )

@@ -14,25 +14,26 @@ from functools import partial
 
 import numpy as np
 
-from fedplane.aggregator import carrying, starting, strategies
+from fedplane.aggregator import carrying, noising, starting, strategies
 from fedplane.aggregator.appending import CannotAppend, unappendable
+from fedplane.aggregator.clipping import clipped
+from fedplane.aggregator.histories import Run
 from fedplane.aggregator.joining import joined_header, joined_part
 from fedplane.aggregator.reading import Damaged, SideBySide, whole
 from fedplane.aggregator.rebasing import Rebasing, bases_of
 from fedplane.aggregator.rounds import Round
-from fedplane.aggregator.runs import Run
-from fedplane.aggregator.shards import NotFinite, ShardFold, float_elements, is_finite, products
+from fedplane.aggregator.shards import NotFinite, ShardFold, contents, float_elements, is_finite, products, squares
 from fedplane.aggregator.strategies.algebra import CannotFold, Coefficients, Cohort, Member, Strategy, Vector, insist_on_few
 from fedplane.aggregator.team import Job, Team
 from fedplane.runtime.errors import BusFull, Corrupt
 from fedplane.runtime.ports import Bulk
 from fedplane.schemas.facts import Contributed, Folded, Measured
 from fedplane.schemas.layout import BadLayout, Layout, cut, parse_header
-from fedplane.schemas.models import Model, Piece, Task
+from fedplane.schemas.models import Contents, Model, Piece, Task
 from fedplane.schemas.resources import StrategySpec
 from fedplane.schemas.subjects import model_piece, reply_piece
 
-__all__ = ["Unusable", "fold", "measure", "strategy_of"]
+__all__ = ["Unusable", "fold", "hashing", "measure", "memory_of", "storing", "strategy_of"]
 
 INITIALIZATION = StrategySpec()
 """One cluster's initial model is the model, whatever the run's strategy: the mean of one."""
@@ -48,15 +49,18 @@ class Unusable(Exception):
 
 def strategy_of(run: Run, state: Round) -> Strategy:
     """The strategy by which a round is folded."""
-    return strategies.make(INITIALIZATION if state.opened.task is Task.INITIALIZE else run.submitted.resource.spec.strategy)
+    strategy = strategies.make(INITIALIZATION if state.opened.task is Task.INITIALIZE else run.submitted.resource.spec.strategy)
+    return strategy if state.opened.noise is None else clipped(strategy, state.opened.noise.clip)
 
 
 async def measure(bulk: Bulk, team: Team, run: Run, state: Round, shard: int, now: datetime) -> Measured:
-    """Compare the members' updates in one shard."""
+    """Compare the members' updates in one shard, or take only their lengths if that is all that is to be known of them."""
     asked, members = state.opened, state.members
     assert asked.model is not None, "only what clusters trained is compared, and they trained a model"
+    alone, compare = asked.noise is not None, products if asked.noise is None else squares
     try:
-        insist_on_few(len(members))
+        if not alone:
+            insist_on_few(len(members))
     except CannotFold as error:
         raise Unusable(None, str(error)) from error
     _, layout = await _layout(bulk, state)
@@ -64,31 +68,31 @@ async def measure(bulk: Bulk, team: Team, run: Run, state: Round, shard: int, no
     model = memoryview(await whole(bulk, asked.model.shards[shard]))
     side = SideBySide(bulk, [member.shards[shard] for member in members])
     parts = cut(end - begin, members[0].shards[shard].chunk_bytes)
-    result, row = np.zeros((len(members), len(members))), list[memoryview]()
+    result, row = np.zeros(len(members) if alone else (len(members), len(members))), list[memoryview]()
     try:
         rebasing = Rebasing(bulk, team, bases_of(members, asked, run.outstanding, shard), layout, (begin, end), model)
         async for chunk, first, arrived in side.chunks():
-            await asyncio.to_thread(team.do, _hashing(side, first, arrived))
+            await asyncio.to_thread(team.do, hashing(side, first, arrived))
             row += await rebasing.moved(chunk, first, arrived)
             if len(row) == len(members):
                 low, high = parts[chunk]
                 part = (begin + low, begin + high)
-                result += await asyncio.to_thread(products, layout, part, tuple(row), model[low:high])
-                _insist_on_finite(np.diag(result), members)
+                result += await asyncio.to_thread(compare, layout, part, tuple(row), model[low:high])
+                _insist_on_finite(result if alone else np.diag(result), members)
                 row = []
         side.check()
         rebasing.check()
     except Damaged as error:
         raise Unusable(members[error.index].cluster, str(error)) from error
-    upper = result[np.triu_indices(len(members))]
+    upper = result if alone else result[np.triu_indices(len(members))]
     return Measured(
         run=asked.run, round=asked.round, shard=shard, at=now, members=tuple(member.cluster for member in members),
         products=tuple(float(value) for value in upper),
     )  # fmt: skip
 
 
-async def fold(bulk: Bulk, team: Team, run: Run, state: Round, shard: int, now: datetime) -> Folded:
-    """Fold the members' updates in one shard, and store the result."""
+async def fold(bulk: Bulk, team: Team, run: Run, state: Round, shard: int, now: datetime, secret: bytes = b"") -> Folded:
+    """Fold the members' updates in one shard, and store the result. Its noise, if the round has any, is drawn from the secret."""
     asked, strategy = state.opened, strategy_of(run, state)
     if asked.task is Task.INITIALIZE and run.given is not None:
         return await _start(bulk, run, state, run.given, shard, now)
@@ -100,28 +104,36 @@ async def fold(bulk: Bulk, team: Team, run: Run, state: Round, shard: int, now: 
     header, layout = await _layout(bulk, state)
     _insist_on_kind(run.submitted.resource.spec.strategy, layout)
     span = cut(layout.bytes, asked.shard_bytes)[shard]
-    bases = _bases(members, run, state, shard)
+    bases, noise = _bases(members, run, state, shard), _noise(secret, state, shard)
     model = memory = None
-    if asked.model is not None and (strategy.advance is not None or bases or any(group.rest for group in coefficients.values())):
+    if asked.model is not None and (strategy.advance or bases or noise or any(group.rest for group in coefficients.values())):
         model = memoryview(await whole(bulk, asked.model.shards[shard]))
-        memory = await _memory(bulk, strategy, asked.model.memory, shard, float_elements(layout, span))
+        memory = await memory_of(bulk, strategy, asked.model.memory, shard, float_elements(layout, span))
     of = {prefix: replace(group, values=tuple(group.values[index] for index in counting)) for prefix, group in coefficients.items()}
     try:
         folding = ShardFold(
             strategy, of.pop(""), layout, span, members[0].shards[shard].chunk_bytes,
-            apart=of, training_round=asked.training_round, model=model, memory=memory,
+            apart=of, training_round=asked.training_round, model=model, memory=memory, noise=noise,
         )  # fmt: skip
     except CannotFold as error:
         raise Unusable(None, str(error)) from error
     rebasing = partial(Rebasing, bulk, team, bases, layout, span, model)
     await _fold_chunks(bulk, team, folding, members, rebasing, shard, layout, span)
-    store = _storing(bulk, state)
+    store = storing(bulk, state)
     return Folded(
         run=asked.run, round=asked.round, shard=shard, at=now, members=tuple(member.cluster for member in members),
         piece=await store(shard, folding.out),
         layout=await store("layout", memoryview(header)) if shard == 0 else None,  # every model brings its own: older ones can be forgotten
         memory=await store(f"{shard}-memory", memoryview(folding.memory_out.tobytes())) if strategy.memories else None,
+        contents=_contents(run, layout, span, folding.out),
+        below=noising.below(secret, state, _squares(state)) if shard == 0 else None,
     )  # fmt: skip
+
+
+def _noise(secret: bytes, state: Round, shard: int) -> noising.Noise | None:
+    if state.opened.noise is not None and not secret:
+        raise Unusable(None, "an aggregator has no secret to draw noise from: set FEDPLANE_NOISE_SECRET for all of them")
+    return noising.noise(secret, state, shard, _squares(state))
 
 
 async def _start(bulk: Bulk, run: Run, state: Round, given: Model, shard: int, now: datetime) -> Folded:
@@ -140,10 +152,11 @@ async def _start(bulk: Bulk, run: Run, state: Round, given: Model, shard: int, n
         out += memoryview(await whole(bulk, piece))[low:high]
     if len(out) != end - begin:
         raise Unusable(None, f"the model of {given.run} that the run starts from has {given.bytes} bytes, and its layout {layout.bytes}")
-    store = _storing(bulk, state)
+    store = storing(bulk, state)
     return Folded(
         run=state.opened.run, round=state.opened.round, shard=shard, at=now, members=tuple(member.cluster for member in state.members),
         piece=await store(shard, memoryview(out)), layout=await store("layout", memoryview(header)) if shard == 0 else None,
+        contents=_contents(run, layout, (begin, end), memoryview(out)),
     )  # fmt: skip
 
 
@@ -155,14 +168,19 @@ async def _append(bulk: Bulk, state: Round, model: Model, shard: int, now: datet
         header = await joined_header(bulk, model, members, asked.training_round) if shard == 0 else b""
     except CannotAppend as error:
         raise Unusable(error.cluster, str(error)) from error
-    store = _storing(bulk, state)
+    store = storing(bulk, state)
     return Folded(
         run=asked.run, round=asked.round, shard=shard, at=now, members=tuple(member.cluster for member in members),
         piece=await store(shard, memoryview(out)), layout=await store("layout", memoryview(header)) if header else None,
     )  # fmt: skip
 
 
-def _storing(bulk: Bulk, state: Round) -> Callable[[int | str, memoryview], Awaitable[Piece]]:
+def _contents(run: Run, layout: Layout, span: tuple[int, int], out: memoryview) -> Contents | None:
+    """What the next masked round has to know of a shard."""
+    return contents(layout, span, out) if run.submitted.resource.spec.privacy.secure_aggregation is not None else None
+
+
+def storing(bulk: Bulk, state: Round) -> Callable[[int | str, memoryview], Awaitable[Piece]]:
     """Stores parts of the round's result under an attempt of their own."""
     asked, attempt = state.opened, secrets.token_hex(8)
     place = reply_piece if asked.task is Task.REPLY else model_piece
@@ -185,7 +203,7 @@ async def _fold_chunks(
     try:
         async for chunk, first, arrived in side.chunks():
             moved = await rebasing.moved(chunk, first, arrived)
-            await asyncio.to_thread(team.do, _hashing(side, first, arrived) + folding.add(chunk, first, moved))
+            await asyncio.to_thread(team.do, hashing(side, first, arrived) + folding.add(chunk, first, moved))
         side.check()
         rebasing.check()
     except Damaged as error:
@@ -201,7 +219,7 @@ def _bases(members: list[Contributed], run: Run, state: Round, shard: int) -> di
         raise Unusable(members[error.index].cluster, str(error)) from error
 
 
-def _hashing(side: SideBySide, first: int, arrived: list[memoryview]) -> list[Job]:
+def hashing(side: SideBySide, first: int, arrived: list[memoryview]) -> list[Job]:
     """Jobs that take what arrived into the members' digests. They come first: what is hashed is then near when it is added."""
     return [partial(side.hash, index, data) for index, data in enumerate(arrived, first)]
 
@@ -228,7 +246,8 @@ def _coefficients(strategy: Strategy, run: Run, state: Round) -> dict[str, Coeff
         Member(member.cluster, member.weight * carrying.discount(rounds), member.metrics, rounds)
         for member, rounds in zip(state.members, late, strict=True)
     )
-    cohort = Cohort(members, len(run.scheduled.participants), _products(state) if strategy.compares else None)
+    compared = _products(state) if strategy.compares else None
+    cohort = Cohort(members, len(run.scheduled.participants), compared, tuple(_squares(state).tolist()))
     try:
         coefficients = {prefix: weigh(cohort) for prefix, weigh in {**strategy.apart, "": strategy.weigh}.items()}
     except CannotFold as error:
@@ -261,7 +280,13 @@ def _products(state: Round) -> Vector:
     return total + np.triu(total, 1).T
 
 
-async def _memory(bulk: Bulk, strategy: Strategy, pieces: tuple[Piece, ...], shard: int, elements: int) -> Vector | None:
+def _squares(state: Round) -> Vector:
+    """The squares of the members' lengths over all shards; of nobody if the round has no noise, for then nothing is shortened."""
+    measured = [] if state.opened.noise is None else [state.measured[shard].products for shard in range(state.shards)]
+    return np.array(measured).reshape(-1, len(state.members)).sum(axis=0) if measured else np.zeros(0)
+
+
+async def memory_of(bulk: Bulk, strategy: Strategy, pieces: tuple[Piece, ...], shard: int, elements: int) -> Vector | None:
     if not pieces or not strategy.memories:
         return None
     return np.frombuffer(await whole(bulk, pieces[shard]), np.float64).reshape(strategy.memories, elements)

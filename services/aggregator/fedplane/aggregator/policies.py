@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from fedplane.aggregator import local_noise
 from fedplane.runtime.errors import BadInput
 from fedplane.schemas.facts import ALL_ROUNDS_DONE, Aggregated
 from fedplane.schemas.models import Metrics, Model, Task
@@ -54,6 +55,7 @@ def _contradictions(spec: Spec) -> Iterator[str]:
         yield f"spec.rounds.closeAt: {rounds.close_at} contributions are fewer than the {needed} that are needed by {whence}"
     if rounds.close_at is not None and rounds.invite is not None and rounds.close_at > rounds.invite:
         yield f"spec.rounds.closeAt: {rounds.close_at} contributions cannot come from the {rounds.invite} clusters of spec.rounds.invite"
+    yield from local_noise.contradictions(spec)
     if rounds.carry and spec.server.rounds == rounds.attempts == 1:
         yield "spec.rounds.carry: with one training round and one attempt there is no later round in which an update could count"
     if rounds.evaluate_on is not None and not rounds.evaluate:

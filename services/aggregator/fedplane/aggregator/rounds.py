@@ -6,44 +6,48 @@ That is how a contribution after `closed` is ignored, and a second `aggregated`,
 `docs/rounds.md` is drawn from this table; the picture does not show what a fact carries into the round, which is the business of `evolve`.
 
 Two rules:
-1. Membership is what the log says: the acceptable contributions before `closed`.
+1. Membership is what the log says: the acceptable contributions before `closed`, or those that `closed` names if the round is masked.
 2. Members count in the order of their names, never of their arrival, so that the same set of contributions gives the same bytes.
 
-What happens next is decided in `deciding`; which question comes next, in `runs`.
+A masked round has three phases more, in which clusters agree on masks before they contribute, and take them off afterwards.
+What it knows of that is an `Exchange`. What happens next is decided in `deciding`; which question comes next, in `runs`.
 """
 
 import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from fedplane.aggregator import exchange
+from fedplane.aggregator.accepting import appends, unacceptable
 from fedplane.aggregator.asking import unlike
+from fedplane.aggregator.exchange import Exchange
 from fedplane.schemas.facts import (
     Aggregated,
     Asked,
+    Bound,
     Closed,
     Contributed,
     Declined,
+    Entrusted,
     Evaluated,
     Expired,
     Fact,
     Folded,
     Invited,
+    Keyed,
+    Lapsed,
     Measured,
     Opened,
+    Paired,
     Rejected,
+    Revealed,
     RoundFact,
     RoundFailed,
+    Shared,
 )
-from fedplane.schemas.layout import HEADER_BYTES_MAX, cut
-from fedplane.schemas.models import METRICS_MAX, Metrics, Task
-from fedplane.schemas.subjects import update_piece
+from fedplane.schemas.models import METRICS_MAX, Metrics
 
-__all__ = ["SHARDS_MAX", "TRANSITIONS", "Phase", "Round", "evolve", "opened", "unacceptable", "weighted_mean"]
-
-SHARDS_MAX = 2_000
-"""Each takes about 200 bytes in `contributed`, `aggregated` and every invitation, and a fact has room for 900 kB.
-At 16 MB a shard, that is a model of 32 GB.
-"""
+__all__ = ["ANSWERABLE", "TRANSITIONS", "Phase", "Round", "evolve", "opened", "weighted_mean"]
 
 
 class Phase(StrEnum):
@@ -51,23 +55,44 @@ class Phase(StrEnum):
 
     COLLECTING = "collecting"
     OVERDUE = "overdue"
+    SHARING = "sharing"
+    MASKING = "masking"
+    REVEALING = "revealing"
     FOLDING = "folding"
     AGGREGATED = "aggregated"
     FAILED = "failed"
 
 
-_ANSWERS: tuple[type[Fact], ...] = (Invited, Contributed, Evaluated, Declined, Rejected)
+_ANSWERS: tuple[type[Fact], ...] = (Invited, Contributed, Evaluated, Declined, Rejected, Keyed)
 
 TRANSITIONS: dict[Phase, dict[type[Fact], Phase]] = {
     Phase.COLLECTING: {
         **dict.fromkeys(_ANSWERS, Phase.COLLECTING),
         Expired: Phase.OVERDUE,
         Closed: Phase.FOLDING,
+        Paired: Phase.SHARING,
         RoundFailed: Phase.FAILED,
     },
     Phase.OVERDUE: {
         **dict.fromkeys(_ANSWERS, Phase.OVERDUE),
         Closed: Phase.FOLDING,
+        Paired: Phase.SHARING,
+        RoundFailed: Phase.FAILED,
+    },
+    Phase.SHARING: {
+        **dict.fromkeys((Shared, Declined, Rejected, Lapsed), Phase.SHARING),
+        Bound: Phase.MASKING,
+        Closed: Phase.REVEALING,
+        RoundFailed: Phase.FAILED,
+    },
+    Phase.MASKING: {
+        **dict.fromkeys((Entrusted, Contributed, Declined, Rejected, Lapsed), Phase.MASKING),
+        Closed: Phase.REVEALING,
+        RoundFailed: Phase.FAILED,
+    },
+    Phase.REVEALING: {
+        **dict.fromkeys((Revealed, Declined, Rejected, Lapsed), Phase.REVEALING),
+        Folded: Phase.FOLDING,
         RoundFailed: Phase.FAILED,
     },
     Phase.FOLDING: {
@@ -81,12 +106,15 @@ TRANSITIONS: dict[Phase, dict[type[Fact], Phase]] = {
     Phase.FAILED: {},
 }
 
+ANSWERABLE = (Phase.COLLECTING, Phase.OVERDUE, Phase.SHARING, Phase.MASKING)
+"""The phases in which an answer may still count: until `closed`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Round:
     """What has been said in a round so far. The dictionaries are by cluster, or by shard, and are never changed in place.
 
-    `asked` is what the app's own server asked the round for, if it did.
+    `asked` is what the app's own server asked the round for, if it did; `exchange` is what a masked round knows besides.
     """
 
     opened: Opened
@@ -99,6 +127,7 @@ class Round:
     evaluated: dict[str, Evaluated] = field(default_factory=dict)
     declined: dict[str, Declined] = field(default_factory=dict)
     expired: bool = False
+    exchange: Exchange = field(default_factory=Exchange)
     closed: Closed | None = None
     measured: dict[int, Measured] = field(default_factory=dict)
     folded: dict[int, Folded] = field(default_factory=dict)
@@ -108,18 +137,36 @@ class Round:
     @property
     def members(self) -> tuple[Contributed, ...]:
         """The contributions that count, by name."""
-        return tuple(self.contributed[cluster] for cluster in sorted(self.contributed))
+        some = self.contributed if self.closed is None or self.closed.members is None else self.closed.members
+        return tuple(self.contributed[cluster] for cluster in sorted(some))
 
     @property
     def unanswered(self) -> tuple[str, ...]:
         """Who was asked and has not answered in any way."""
         answered = self.contributed.keys() | self.unacceptable.keys() | self.evaluated.keys() | self.declined.keys()
+        answered |= self.exchange.keyed.keys()
         return tuple(cluster for cluster in self.opened.clusters if cluster not in answered)
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """Who was asked and does no more in this round: those that declined, or whose answer cannot count."""
+        return frozenset((*self.declined, *self.unacceptable))
+
+    @property
+    def keyed(self) -> tuple[str, ...]:
+        """Who has said its keys and has not gone, by name."""
+        return tuple(cluster for cluster in sorted(self.exchange.keyed) if cluster not in self.gone)
+
+    @property
+    def is_foldable(self) -> bool:
+        """Whether the members are settled, and nothing hides their sum any more."""
+        names = [member.cluster for member in self.members]
+        return self.phase is Phase.FOLDING or (self.phase is Phase.REVEALING and exchange.is_recoverable(self.exchange, names))
 
     @property
     def appends(self) -> bool:
         """Whether the result is the model and, after it, the members' updates."""
-        return _appends(self.opened)
+        return appends(self.opened)
 
     @property
     def shards(self) -> int:
@@ -144,19 +191,38 @@ def opened(fact: Opened, asked: Asked | None = None) -> Round:
 
 
 def evolve(state: Round, fact: RoundFact) -> Round:
-    """The round after the fact. Total: what the table does not know changes nothing."""
+    """The round after the fact. Total: what the table does not know, or nobody of ours would state, changes nothing."""
     phase = TRANSITIONS[state.phase].get(type(fact))
-    if phase is None or fact.round != state.opened.round:
+    if phase is None or fact.round != state.opened.round or not _is_in_turn(state, fact):
         return state
-    closed = fact if isinstance(fact, Closed) else state.closed
-    state = replace(state, phase=phase, expired=state.expired or isinstance(fact, Expired), closed=closed)
+    state = replace(state, phase=phase)
     match fact:
-        case Contributed() | Evaluated() | Declined() if fact.cluster not in state.unanswered:
-            return state  # nobody asked, or it is the cluster's second answer: the first one counts
+        case Contributed() | Evaluated() | Keyed() | Shared() if problem := _problem(state, fact):
+            return replace(state, unacceptable={**state.unacceptable, fact.cluster: problem})
+        case Revealed():
+            return _revealed(state, fact)
+        case Keyed() | Paired() | Shared() | Bound() | Entrusted() | Lapsed():
+            return replace(state, exchange=exchange.evolve(state.exchange, fact))
+        case Invited() | Contributed() | Evaluated() | Declined() | Rejected():
+            return _of_cluster(state, fact)
+        case Measured():
+            return replace(state, measured={**state.measured, fact.shard: fact})
+        case Folded():
+            return replace(state, folded={**state.folded, fact.shard: fact})
+        case Closed():
+            return replace(state, closed=fact)
+        case Aggregated():
+            return replace(state, aggregated=fact)
+        case RoundFailed():
+            return replace(state, failed=fact)
+    return replace(state, expired=state.expired or isinstance(fact, Expired))
+
+
+def _of_cluster(state: Round, fact: Invited | Contributed | Evaluated | Declined | Rejected) -> Round:
+    """The round after one cluster was asked, has answered, or was told that its answer does not count."""
+    match fact:
         case Invited():
             return replace(state, invited=state.invited | {fact.cluster})
-        case Contributed() | Evaluated() if problem := unacceptable(state.opened, fact) or unlike(state.asked, state.contributed, fact):
-            return replace(state, unacceptable={**state.unacceptable, fact.cluster: problem})
         case Contributed():
             return replace(state, contributed={**state.contributed, fact.cluster: fact})
         case Evaluated():
@@ -165,77 +231,63 @@ def evolve(state: Round, fact: RoundFact) -> Round:
             return replace(state, declined={**state.declined, fact.cluster: fact})
         case Rejected():
             return replace(state, rejected=state.rejected | {fact.cluster})
-        case Measured() if _is_usable(state, fact):
-            return replace(state, measured={**state.measured, fact.shard: fact})
-        case Folded() if _is_usable(state, fact):
-            return replace(state, folded={**state.folded, fact.shard: fact})
-        case Aggregated():
-            return replace(state, aggregated=fact)
-        case RoundFailed():
-            return replace(state, failed=fact)
-    return state
+
+
+def _is_in_turn(state: Round, fact: RoundFact) -> bool:
+    """Whether the fact is one that may be stated now. On an open bus anybody may state anything; of an answer the first one counts."""
+    masks, members = state.exchange, state.exchange.members
+    match fact:
+        case Contributed() if state.phase is Phase.MASKING:
+            return fact.cluster in members and fact.cluster not in {*state.contributed, *state.gone}
+        case Declined() if fact.cluster in masks.keyed:
+            return fact.cluster not in state.gone and (not members or fact.cluster in members)
+        case Contributed() | Evaluated() | Declined() | Keyed():
+            return fact.cluster in state.unanswered
+        case Shared():
+            return fact.cluster in members and fact.cluster not in {*masks.shared, *state.gone}
+        case Revealed():
+            return fact.cluster in {member.cluster for member in state.members} and fact.cluster not in {*masks.revealed, *state.gone}
+        case Paired() | Bound():
+            return exchange.fits(masks, fact)
+        case Closed():
+            return fact.members is None or (state.phase is Phase.MASKING and set(fact.members) <= state.contributed.keys())
+        case Lapsed():
+            return fact.step == state.phase
+        case Measured() | Folded():
+            return _is_usable(state, fact)
+    return True
+
+
+def _problem(state: Round, answer: Contributed | Evaluated | Keyed | Shared) -> str | None:
+    """Why an answer cannot count; None if it can."""
+    if isinstance(answer, Shared):
+        return exchange.unusable_shares(state.exchange, answer)
+    if problem := unacceptable(state.opened, state.exchange, answer):
+        return problem
+    return None if isinstance(answer, Keyed) else unlike(state.asked, state.contributed, answer)
+
+
+def _revealed(state: Round, fact: Revealed) -> Round:
+    """The round after a cluster has revealed its shares: the true ones count, and who sends a false one is refused."""
+    told, false = exchange.false_shares(state.exchange, fact, [member.cluster for member in state.members])
+    state = replace(state, exchange=exchange.evolve(state.exchange, told))
+    if not false:
+        return state
+    problem = f"what it revealed of the secrets of {', '.join(false)} is not what these had entrusted to it"
+    return replace(state, unacceptable={**state.unacceptable, fact.cluster: problem})
 
 
 def _is_usable(state: Round, result: Measured | Folded) -> bool:
     """Whether a shard's first result is one of this round. No aggregator states another, but on an open bus anybody may."""
     members = tuple(member.cluster for member in state.members)
     if isinstance(result, Measured):
-        pairs = len(members) * (len(members) + 1) // 2
-        return result.shard not in state.measured and result.members == members and len(result.products) == pairs
+        told = len(members) if state.opened.noise is not None else len(members) * (len(members) + 1) // 2
+        return result.shard not in state.measured and result.members == members and len(result.products) == told
     brought = result.layout is not None or result.shard > 0
     known = bool(result.members) and state.contributed.keys() >= set(result.members)
+    if state.opened.masking is not None:
+        known = known and state.is_foldable and result.members == members
     return result.shard not in state.folded and brought and known
-
-
-def unacceptable(question: Opened, answer: Contributed | Evaluated) -> str | None:
-    """Why an answer cannot count, from what it says of itself; None if it can.
-
-    What can only be known from a contribution's bytes is found when they are folded.
-    The weight of an initialization means nothing, since it is the only one.
-    """
-    if question.weight_max is not None and answer.weight > question.weight_max and question.task is not Task.INITIALIZE:
-        return f"its weight is {answer.weight:g}, and spec.rounds.weightMax is {question.weight_max:g}"
-    if isinstance(answer, Evaluated):
-        return None
-    return _misplaced(question, answer) or _miscut(question, answer)
-
-
-def _misplaced(question: Opened, answer: Contributed) -> str | None:
-    """Why an update is none that the round asked for."""
-    if answer.origin is not None and answer.origin != question.carried.get(answer.cluster):
-        return f"it answers the question of round {answer.origin}, which this round does not carry for its cluster"
-    if question.task is Task.EVALUATE:
-        return "the round asked for an evaluation, not for an update"
-    return None
-
-
-def _miscut(question: Opened, answer: Contributed) -> str | None:
-    """Why an update's bytes are not those of an update of the model, or not cut as the round asked. What is appended may be any bytes."""
-    if question.model is not None and not _appends(question) and answer.layout.digest != question.model.layout.digest:
-        return "its layout is not the model's: another set of tensors, names, shapes or dtypes"
-    if len(answer.shards) > SHARDS_MAX:
-        return f"it has {len(answer.shards)} shards, and a fact has room for {SHARDS_MAX}; larger shards make fewer (FEDPLANE_SHARD_BYTES)"
-    if answer.layout.bytes > HEADER_BYTES_MAX:
-        return f"its layout has {answer.layout.bytes} bytes, and a safetensors header may have {HEADER_BYTES_MAX}"
-    if any(piece.chunk_bytes != question.chunk_bytes for piece in (answer.layout, *answer.shards)):
-        return f"it is not cut into chunks of {question.chunk_bytes} bytes"
-    if answer.layout.subject != update_piece(answer.run, answer.round, answer.cluster, answer.attempt, "layout"):
-        return "its layout is not this cluster's own"
-    size = sum(piece.bytes for piece in answer.shards)
-    if question.model is not None and not _appends(question) and size != question.model.bytes:
-        return f"it has {size} bytes, and the model has {question.model.bytes}"
-    few = size <= len(answer.shards) * question.shard_bytes  # a size that is made up must not be cut into more pieces than memory has
-    if not few or [piece.bytes for piece in answer.shards] != [end - begin for begin, end in cut(size, question.shard_bytes)]:
-        return f"it is not cut into shards of {question.shard_bytes} bytes"
-    for shard, piece in enumerate(answer.shards):
-        if piece.subject != update_piece(answer.run, answer.round, answer.cluster, answer.attempt, shard):
-            return f"shard {shard} names bytes that are not this cluster's own"
-    return None
-
-
-def _appends(question: Opened) -> bool:
-    """Whether updates are appended in this round. In such a run's other rounds there is nothing to append to, or nothing to append."""
-    return question.appends and question.task is Task.TRAIN and question.model is not None
 
 
 def weighted_mean(answers: tuple[Contributed | Evaluated, ...]) -> Metrics:

@@ -1,5 +1,7 @@
 """What an aggregator can be told; see `runtime.settings` for how."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from fedplane.runtime.settings import ServiceSettings
@@ -21,6 +23,11 @@ class AggregatorSettings(ServiceSettings):
 
     folds_at_once: int = Field(default=1, ge=1, le=64)
     """Shards that this replica folds at the same time. Each has its own memory; all of them share the threads."""
+
+    noise_secret: Path | None = None
+    """A file with 32 random characters or more, the same for all aggregators and for nobody else: what noise in models is drawn from.
+    Whoever has it can take the noise off. None: runs with spec.privacy.differentialPrivacy.central are refused.
+    """
 
     fold_threads: int | None = Field(default=None, ge=1, le=64)
     """Threads that hash and fold, for all shards together; else one for each core that this process may use, up to eight.

@@ -8,7 +8,7 @@ The model is named by `submitted`, or by the resource: then it is the one with w
 Pure. The copy is made where shards are folded.
 """
 
-from fedplane.aggregator.rounds import SHARDS_MAX
+from fedplane.aggregator.accepting import SHARDS_MAX
 from fedplane.runtime.errors import BadInput
 from fedplane.schemas.facts import Submitted
 from fedplane.schemas.layout import HEADER_BYTES_MAX, Layout, Tensor

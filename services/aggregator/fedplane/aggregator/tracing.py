@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from fedplane.aggregator.histories import Run
 from fedplane.aggregator.rounds import Round
-from fedplane.aggregator.runs import Run
 from fedplane.runtime.metrics import CONTRIBUTION_DURATION, CONTRIBUTIONS, ROUND_DURATION, ROUNDS, Measurement
 from fedplane.runtime.spans import (
     Attributes,
@@ -67,8 +67,9 @@ class End:
         """What became of each cluster that was asked, by name."""
         state, end = self.state, self.fact.at
         faulty = self.fact.faulty if isinstance(self.fact, RoundFailed) else ()
+        members = {member.cluster: member for member in state.members}
         for cluster in sorted(state.opened.clusters):
-            answer = state.contributed.get(cluster) or state.evaluated.get(cluster)
+            answer = members.get(cluster) or state.evaluated.get(cluster)
             if cluster in state.declined:
                 declined = state.declined[cluster]
                 yield Part(cluster, declined.at, "declined", declined.reason, declined.message)

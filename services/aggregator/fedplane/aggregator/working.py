@@ -10,15 +10,18 @@ What fails because of an update, or too often, ends the round with the reason.
 
 import asyncio
 from collections.abc import Iterator
+from datetime import datetime
 
 import structlog
 
 from fedplane.aggregator.deciding import shard_work
 from fedplane.aggregator.folding import Unusable, fold, measure
-from fedplane.aggregator.rounds import Phase, Round
-from fedplane.aggregator.runs import Discard, Run, RunsState
+from fedplane.aggregator.histories import Run
+from fedplane.aggregator.rounds import Round
+from fedplane.aggregator.runs import Discard, RunsState
 from fedplane.aggregator.team import Team
 from fedplane.aggregator.telling import tell_ended
+from fedplane.aggregator.unmasking import Unmasking
 from fedplane.runtime.errors import BusError
 from fedplane.runtime.metrics import FOLD_DURATION
 from fedplane.runtime.ports import Bus, Fence, Lease
@@ -45,11 +48,13 @@ RETRY_SECONDS = 1.0
 
 
 class Working:
-    """One replica's work."""
+    """One replica's work. Noise is drawn from the secret, if there is one."""
 
-    def __init__(self, bus: Bus, replica: Replica[RunsState], team: Team) -> None:
+    def __init__(self, bus: Bus, replica: Replica[RunsState], team: Team, secret: bytes = b"") -> None:
         self._bus = bus
+        self._secret = secret
         self._team = team
+        self._unmasking = Unmasking(bus.bulk, team)
         self._replica = replica
         self._logger = structlog.get_logger()
 
@@ -129,7 +134,7 @@ class Working:
                 seconds = spanned.seconds
                 stated = await self._bus.log.state(measured, traceparent=spanned.traceparent)
             else:
-                folded = await fold(self._bus.bulk, self._team, run, state, shard, now)
+                folded = await self._fold(run, state, shard, now)
                 seconds = spanned.seconds
                 fence = Fence(RoundFailed.pattern(run=name, round=number))
                 stated = await self._bus.log.state(folded, fence=fence, traceparent=spanned.traceparent)
@@ -137,6 +142,11 @@ class Working:
                     await self.discard(Discard(tuple(chunks_of(piece.subject) for piece in _pieces(folded))))
             if stated.mine:
                 tell(FOLD_DURATION, seconds, {"fedplane.work": what}, spanned.traceparent)
+
+    async def _fold(self, run: Run, state: Round, shard: int, now: datetime) -> Folded:
+        if state.opened.masking is not None:
+            return await self._unmasking.fold(run, state, shard, now)
+        return await fold(self._bus.bulk, self._team, run, state, shard, now, self._secret)
 
     def _was_ended_in(self, name: str, number: int) -> bool:
         """Whether the run was ended in that round: then whatever was stored since is in nobody's model, and was not yet discarded."""
@@ -159,7 +169,7 @@ class Working:
                     done = shard in (state.measured if what == "measure" else state.folded)
                     if state.opened.round > number or state.ended or done:
                         return None
-                    if state.phase is Phase.FOLDING and task in shard_work(state, run.submitted.resource.spec.strategy):
+                    if state.is_foldable and task in shard_work(state, run.submitted.resource.spec.strategy):
                         return run, state
                 await self._replica.changed.wait()
 

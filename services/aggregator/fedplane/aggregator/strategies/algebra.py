@@ -57,11 +57,13 @@ class Cohort:
 
     `clusters` is how many take part in the run, of whom a round may have asked a few and heard of fewer.
     `products` are the members' inner products (members x members), None unless the strategy compares.
+    `squares` are those of the lengths of their differences from the model, empty unless these are to be shortened.
     """
 
     members: tuple[Member, ...]
     clusters: int
     products: Vector | None = None
+    squares: tuple[float, ...] = ()
 
     @property
     def compared(self) -> Vector:
@@ -94,6 +96,7 @@ class Strategy:
     """A strategy, made by the function that has its name, for the parameters that a run gives it.
 
     `apart` are prefixes of names: tensors whose names begin so are weighed by a function of their own, and a model has to have some.
+    `sums` is whether it needs no more than the sum of all updates, each times its number of examples, and the sum of these numbers.
     `counts_late` is whether a member counts that answers an earlier question.
     If it `appends`, nothing is computed: the next model is the last one and after it the updates, which need not have its layout.
     `memories` is how many vectors of the model's size the server remembers, all zeros at first; `tells` is what the clients are told.
@@ -102,6 +105,7 @@ class Strategy:
     weigh: Weigh
     apart: Mapping[str, Weigh] = field(default_factory=dict)
     compares: bool = False
+    sums: bool = False
     counts_late: bool = True
     appends: bool = False
     combine: Combine | None = None

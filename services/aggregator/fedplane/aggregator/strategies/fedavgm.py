@@ -36,4 +36,4 @@ def fedavgm(parameters: Mapping[str, float]) -> Strategy:
         velocity = momentum * memory[0] + (proposal - model)
         return model + eta * velocity, (velocity,)
 
-    return Strategy(by_examples, advance=advance, memories=1)
+    return Strategy(by_examples, sums=True, advance=advance, memories=1)

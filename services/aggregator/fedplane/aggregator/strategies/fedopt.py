@@ -50,4 +50,4 @@ def adaptive(settled: dict[str, float], second_moment: SecondMoment) -> Strategy
         second = second_moment(memory[1], np.square(change))
         return model + eta * first / (np.sqrt(second) + tau), (first, second)
 
-    return Strategy(by_examples, advance=advance, memories=2)
+    return Strategy(by_examples, sums=True, advance=advance, memories=2)

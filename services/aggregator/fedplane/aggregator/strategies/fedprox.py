@@ -25,4 +25,4 @@ This is a mild one: a large mu slows training down. Flower's default is 0, which
 def fedprox(parameters: Mapping[str, float]) -> Strategy:
     """The weighted mean is the next model; the clients are told mu."""
     settled = settle("fedprox", parameters, PARAMETERS)
-    return Strategy(by_examples, tells={"proximal-mu": settled["mu"]})
+    return Strategy(by_examples, sums=True, tells={"proximal-mu": settled["mu"]})
