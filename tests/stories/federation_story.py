@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -165,31 +165,44 @@ async def model_bytes(bus: Bus, model: Model) -> bytes:
 
 @dataclass
 class Federation:
-    """Services as tasks, by name, so that a test can kill one and start it again."""
+    """Services as tasks, by name, so that a test can kill one and start it again.
+
+    `buses` are those of services that have one of their own, `papers` what a cluster's collaborator is told of certificates.
+    """
 
     bus: Bus
     workdir: Path
     apps: dict[str, NumpyApp]
+    buses: Mapping[str, Bus] = field(default_factory=dict)
+    papers: Mapping[str, dict[str, Path]] = field(default_factory=dict)
     shard_bytes: int = 64
     server: NumpyServer = field(default_factory=NumpyServer)
     running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     def start(self, name: str) -> None:
         role, _, which = name.partition(" ")
+        bus = self.buses.get(name, self.bus)
         body = {
-            "scheduler": lambda: Replica(Scheduler(0.05), self.bus.log).run(),
-            "status": lambda: Replica(Phases(100), self.bus.log, perform=Showing(self.bus.views)).run(),
-            "aggregator": lambda: aggregate(self.bus, AggregatorSettings(shard_bytes=self.shard_bytes, chunk_bytes=16)),
+            "scheduler": lambda: Replica(Scheduler(0.05), bus.log).run(),
+            "status": lambda: Replica(Phases(100), bus.log, perform=Showing(bus.views)).run(),
+            "aggregator": lambda: aggregate(bus, self._aggregator()),
             "driver": lambda: self._drive(which),
-            "collaborator": lambda: self._collaborate(which),
+            "collaborator": lambda: self._collaborate(which, bus),
         }[role]
         self.running[name] = asyncio.create_task(body(), name=name)
 
-    async def _collaborate(self, cluster: str) -> None:
+    def _aggregator(self) -> AggregatorSettings:
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        secret = self.workdir / "noise.secret"
+        secret.write_text("s" * 32)
+        return AggregatorSettings(shard_bytes=self.shard_bytes, chunk_bytes=16, noise_secret=secret)
+
+    async def _collaborate(self, cluster: str, bus: Bus) -> None:
         settings = CollaboratorSettings(
-            cluster=cluster, claims={"data": f"/{cluster}"}, cpu="1", memory="1Gi", workdir=self.workdir / cluster, lease_seconds=5
-        )
-        await collaborate(self.bus, settings, lambda framework, directory, workdir: self.apps[cluster])
+            cluster=cluster, claims={"data": f"/{cluster}"}, cpu="1", memory="1Gi", workdir=self.workdir / cluster, lease_seconds=5,
+            **self.papers.get(cluster, {}),
+        )  # fmt: skip
+        await collaborate(bus, settings, lambda framework, directory, workdir: self.apps[cluster])
 
     async def _drive(self, which: str) -> None:
         settings = DriverSettings(workdir=self.workdir / f"driver-{which}", shard_bytes=self.shard_bytes, chunk_bytes=16)
@@ -226,8 +239,11 @@ def _whereabouts(task: asyncio.Task[Any]) -> str:
 
 
 @asynccontextmanager
-async def federation(bus: Bus, workdir: Path, clusters: str = "abc", **trouble: str) -> AsyncIterator[Federation]:
-    it = Federation(bus, workdir, {cluster: NumpyApp(trouble.get(cluster)) for cluster in clusters})
+async def federation(
+    bus: Bus, workdir: Path, clusters: str = "abc", *, buses: Mapping[str, Bus] | None = None,
+    papers: Mapping[str, dict[str, Path]] | None = None, **trouble: str,
+) -> AsyncIterator[Federation]:  # fmt: skip
+    it = Federation(bus, workdir, {cluster: NumpyApp(trouble.get(cluster)) for cluster in clusters}, buses or {}, papers or {})
     for name in ("scheduler", "status", "aggregator 1", "aggregator 2", *(f"collaborator {cluster}" for cluster in clusters)):
         it.start(name)
     try:

@@ -2,6 +2,7 @@
 
 Work takes as long as it takes, and rounds open and close meanwhile.
 So an errand outlives the round that asked for it if a later one may carry it, and is told of each round that wants its answer.
+A masked round has steps besides, in which the hub says something and we answer; an errand hands on what was said to whoever waits for it.
 What the work is and how an answer is sent is not its business.
 """
 
@@ -9,15 +10,24 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from typing import TypeVar
 
+from fedplane.collaborator.tasks import Step
 from fedplane.collaborator.work import last_moment
-from fedplane.schemas.facts import Invited
+from fedplane.schemas.facts import Invited, RoundFact
 
-__all__ = ["GRACE_SECONDS", "Errand"]
+__all__ = ["GRACE_SECONDS", "STEP_GRACE_SECONDS", "Errand"]
+
+S = TypeVar("S", bound=Step)
 
 GRACE_SECONDS = 10.0
 """How long after its deadline a round may keep us: the app is stopped at the deadline, and why it was not done is still to be said.
 Stopping takes a few seconds at most.
+"""
+
+STEP_GRACE_SECONDS = 300.0
+"""How long after the time of a masked round's step what comes of it is waited for. Services that are down then say it when they are back,
+and whoever has stopped waiting has lost its secrets. Waiting takes a file on disk; a round that is over ends it at once.
 """
 
 
@@ -37,6 +47,9 @@ class Errand:
         self._is_wanted = asyncio.Event()
         self._sending: asyncio.Timeout | None = None
         self._is_stating = False
+        self._end = last_moment(question)
+        self._heard = dict[type[RoundFact], Step]()
+        self._has_heard = asyncio.Event()
 
     def want(self, invited: Invited, traceparent: str | None) -> None:
         """A round wants the answer; `traceparent` is the trace in which it asked."""
@@ -52,6 +65,23 @@ class Errand:
             self._settle_end()
             if self._sending is not None and not self._sending.expired():
                 self._sending.reschedule(_loop_now())
+
+    def hear(self, step: Step) -> None:
+        """A step of the masked round is done; the first word of each kind counts."""
+        self._heard.setdefault(type(step), step)
+        self._has_heard.set()
+
+    async def heard(self, kind: type[S]) -> S:
+        """What the hub says when a step is done. Waiting ends with the errand."""
+        while not isinstance(step := self._heard.get(kind), kind):
+            self._has_heard.clear()
+            await self._has_heard.wait()
+        return step
+
+    def lasts(self, until: datetime) -> None:
+        """A step of the masked round has time until then, and the errand a while longer."""
+        self._end = until + timedelta(seconds=STEP_GRACE_SECONDS)
+        self._settle_end()
 
     def give_up(self) -> None:
         """End all of it."""
@@ -84,7 +114,7 @@ class Errand:
             self._is_stating = False
 
     def _settle_end(self) -> None:
-        end = last_moment(self.question)
+        end = self._end
         if self._wanted is not None:
             end = max(end, self._wanted[0].deadline)
         if not self.given_up and not self._scope.expired():

@@ -17,7 +17,7 @@ from fedplane.collaborator.transfers import in_a_row, remove, write_at
 from fedplane.runtime.errors import Corrupt
 from fedplane.runtime.ports import Bulk
 from fedplane.schemas.layout import cut
-from fedplane.schemas.models import Model, Piece
+from fedplane.schemas.models import Model, Piece, model_digest
 
 __all__ = ["fetch"]
 
@@ -42,7 +42,8 @@ async def fetch(bulk: Bulk, model: Model, folder: Path) -> Path:
 
     Raises Corrupt when the bytes are missing or not those that were stored.
     """
-    path = folder / f"{model.digest.replace(':', '-')}.safetensors"  # not every file system takes a colon
+    digest = model_digest(model.layout, model.shards)  # what the file is known by is what is in it, and not what somebody calls that
+    path = folder / f"{digest.replace(':', '-')}.safetensors"  # not every file system takes a colon
     if path.is_file():
         return path
     held, placed = _held(folder), in_a_row((model.layout, *model.shards))

@@ -67,7 +67,10 @@ async def collaborate(bus: Bus, settings: CollaboratorSettings, start: StartApp)
     apps = AppPool(start, settings.apps_max)
     workdir = settings.workdir.absolute()
     app = settings.app or (Path() if settings.app_socket else None)  # a container knows where its app is
-    training = Training(bus, apps, workdir=workdir, update_bytes_max=settings.update_bytes_max, app=app)
+    training = Training(
+        bus, apps, workdir=workdir, update_bytes_max=settings.update_bytes_max, app=app, papers=settings.papers,
+        masked_only=settings.masked_only,
+    )  # fmt: skip
     ended = asyncio.Event()
 
     async def perform(effect: object) -> None:

@@ -1,5 +1,6 @@
 """What a collaborator can be told."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -9,10 +10,19 @@ from fedplane.runtime.settings import ServiceSettings
 from fedplane.schemas.names import Name
 from fedplane.schemas.quantities import Quantity
 
-__all__ = ["AppSettings", "CollaboratorSettings"]
+__all__ = ["AppSettings", "CollaboratorSettings", "Papers"]
 
 SOCKET_PATH_BYTES_MAX = 107
 """What the kernel takes as a socket's path (unix(7)); 103 on macOS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Papers:
+    """The files with this cluster's certificate, its key, and the authority of the other clusters; all three may be one."""
+
+    certificate: Path
+    key: Path
+    authority: Path
 
 
 class AppSettings(ServiceSettings):
@@ -92,3 +102,21 @@ class CollaboratorSettings(AppSettings):
 
     update_bytes_max: int = Field(default=16_000_000_000, gt=0)
     """The largest update that is sent. Four billion parameters of 32 bits are 16 GB; a larger file is more likely a mistake."""
+
+    peers_authority: Path | None = None
+    """The authority that has signed the other clusters' certificates, by which this one knows whose keys it masks with.
+    None: that of the bus (FEDPLANE_TLS_AUTHORITY). Only runs with spec.privacy.secureAggregation need it.
+    """
+
+    masked_only: bool = False
+    """Whether this cluster trains only where updates are masked (spec.privacy.secureAggregation), whatever it is asked.
+    Initial models and what an evaluation measured are sent in any case.
+    """
+
+    @property
+    def papers(self) -> Papers | None:
+        """What shows other clusters who this one is, and whom it believes; None without a certificate."""
+        one = self.tls_certificate
+        if one is None:
+            return None
+        return Papers(one, self.tls_key or one, self.peers_authority or self.tls_authority or one)

@@ -4,6 +4,8 @@ A run asks one question at a time, a round: its rounds are opened one after the 
 So all that has to be known of a run is its latest round: the question, if it is ours to answer, or that it is settled.
 A question that we were late for may be carried into a later round; of that it suffices to know from which round on work is still of use.
 That makes the state small, a few words for each run that goes on, and the same in whatever order and however often facts arrive.
+A masked round goes on after the update was sent: until we have helped to take the masks off, or the round goes on without us.
+What the log says to us meanwhile is kept and handed on, for whoever takes part (`masking`) to wait for.
 
 Whatever is to be done is said by `decide`, giving up included, so the shell needs no second view of the log.
 How a question is answered is not this module's business.
@@ -22,14 +24,18 @@ from fedplane.schemas.facts import (
     Completed,
     Contributed,
     Declined,
+    Entrusted,
     Evaluated,
     Failed,
     Invited,
+    Keyed,
+    Paired,
+    Revealed,
     RoundFact,
     RoundFailed,
 )
 
-__all__ = ["ENDED_MAX", "Collaborator", "GiveUp", "Question", "Questions", "Respond", "Retire", "unless_closed"]
+__all__ = ["ENDED_MAX", "Collaborator", "GiveUp", "Inform", "Question", "Questions", "Respond", "Retire", "Step", "unless_closed"]
 
 ENDED_MAX = 1_000
 """How many ended runs are remembered by name, so that a late fact does not revive them.
@@ -37,12 +43,27 @@ Only a replica that was long asleep states such a fact; a thousand runs, at a mi
 """
 
 
+Step = Paired | Entrusted | Closed
+"""What a masked round says to its members, in this order, each when the step before is done."""
+
+
 @dataclass(frozen=True, slots=True)
 class Respond:
-    """Answer the invitation. `traceparent` is the trace in which it was stated."""
+    """Answer the invitation. `traceparent` is the trace in which it was stated.
+
+    `is_keyed` is whether this cluster has said its keys already: by another process, since one process is asked once.
+    """
 
     invited: Invited
     traceparent: str | None
+    is_keyed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Inform:
+    """Let whoever takes part in the masked round know what it was said."""
+
+    fact: Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +92,7 @@ class Question:
     `settled` is whether no answer is due any more; `invitation` is kept only while one is.
     `asked` and `answered` are the last rounds in which this cluster was invited and has answered; -1 is none.
     `since` is from which round's question on work was of use when it was last invited, after that round as well; None if it ends with it.
+    `steps` is what a masked round has said to this cluster since it has said its keys, which is `is_keyed`; kept only while it goes on.
     """
 
     round: int
@@ -79,11 +101,22 @@ class Question:
     asked: int = -1
     answered: int = -1
     since: int | None = None
+    is_keyed: bool = False
+    steps: tuple[Step, ...] = ()
 
     @property
     def carried(self) -> int | None:
         """From which round's question on work is of use, though its round be over; None if no such work is."""
         return self.since if self.asked > self.answered else None
+
+    def over(self) -> "Question":
+        """The same when no answer is due any more."""
+        return replace(self, invitation=None, settled=True, is_keyed=False, steps=())
+
+    def told(self, step: Step) -> "Question":
+        """The same after another step of its round; the first one of each kind counts."""
+        known = any(type(each) is type(step) for each in self.steps)
+        return self if known else replace(self, steps=(*self.steps, step))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +140,16 @@ class Collaborator:
     def __init__(self, cluster: str, run: str = "") -> None:
         self.cluster = cluster
         of = {"run": run} if run else {}  # else every run
-        answers = (Invited, Contributed, Declined, Evaluated)
-        ends = (Closed, RoundFailed, Completed, Failed, Cancelled, Archived)  # the last one alone, if this cluster was away for long
+        answers = (Invited, Contributed, Declined, Evaluated, Keyed, Entrusted, Revealed)
+        ends = (
+            Paired,
+            Closed,
+            RoundFailed,
+            Completed,
+            Failed,
+            Cancelled,
+            Archived,
+        )  # the last one alone, if this cluster was away for long
         self.patterns = ((*(a.pattern(cluster=cluster, **of) for a in answers), *(e.pattern(**of) for e in ends)),)
 
     def initial(self) -> Questions:
@@ -127,7 +168,7 @@ class Collaborator:
             case RoundFact(run=run, round=round_) as fact if run not in state.ended:
                 known = self._concerned(state.runs.get(run, Question(round_)), fact)
                 if known.round < round_:
-                    known = replace(known, round=round_, invitation=None, settled=False)
+                    known = replace(known.over(), round=round_, settled=False)
                 if known.round == round_:
                     known = self._heard(known, fact, record)
                 return replace(state, runs={**state.runs, run: known})
@@ -148,11 +189,27 @@ class Collaborator:
         match fact:
             case Invited(cluster=self.cluster) if not known.settled:
                 return replace(known, invitation=record)
-            case Closed() | RoundFailed():
-                return replace(known, invitation=None, settled=True)
-            case Contributed() | Declined() | Evaluated() if fact.cluster == self.cluster:
-                return replace(known, invitation=None, settled=True)
+            case Keyed(cluster=self.cluster) if known.invitation is not None:
+                return replace(known, is_keyed=True)
+            case Paired() | Entrusted() | Closed() if known.is_keyed and self._concerns(fact):
+                return known.told(fact)
+            case Closed() | RoundFailed() | Paired():
+                return known.over()
+            case Contributed(cluster=self.cluster) if known.is_keyed:
+                return known
+            case Contributed() | Declined() | Evaluated() | Revealed() if fact.cluster == self.cluster:
+                return known.over()
         return known
+
+    def _concerns(self, step: Step) -> bool:
+        """Whether a masked round goes on with this cluster."""
+        match step:
+            case Paired(members=members):
+                return any(member.cluster == self.cluster for member in members)
+            case Entrusted(cluster=cluster):
+                return cluster == self.cluster
+            case Closed(members=members):
+                return members is not None and self.cluster in members
 
     def decide(self, state: Questions, now: datetime) -> list[Action]:
         """See `Core.decide`."""
@@ -162,7 +219,8 @@ class Collaborator:
             carried = None if question.carried is None or question.carried >= before else question.carried
             actions.append(Perform((run, "before", before, carried), GiveUp(run, before, carried)))
             if question.invitation is not None:
-                actions.append(_answer(question.invitation, now))
+                actions.append(_answer(question.invitation, now, is_keyed=question.is_keyed))
+            actions += [Perform((run, question.round, type(step).__name__), Inform(step)) for step in question.steps]
         return actions
 
 
@@ -171,13 +229,13 @@ def _without(state: Questions, run: str, *, archived: bool) -> Questions:
     return Questions({name: question for name, question in state.runs.items() if name != run}, dict(list(ended.items())[-ENDED_MAX:]))
 
 
-def _answer(invitation: Recorded, now: datetime) -> Action:
+def _answer(invitation: Recorded, now: datetime, *, is_keyed: bool) -> Action:
     invited = invitation.fact
     assert isinstance(invited, Invited), f"only invitations are kept as questions, not {type(invited).__name__}"
     run, round_ = invited.run, invited.round
     deadline = invited.carried_until or invited.deadline
-    if now < deadline:
-        return Perform((run, round_), Respond(invited, invitation.traceparent))
+    if now < deadline or is_keyed:  # the steps of a masked round have deadlines of their own
+        return Perform((run, round_), Respond(invited, invitation.traceparent, is_keyed))
     message = f"the deadline was {deadline.isoformat(timespec='seconds')}; this cluster read the invitation at {now.isoformat()}"
     late = Declined(run=run, round=round_, cluster=invited.cluster, at=now, reason="too-late", message=message)
     return State(late, unless_closed(run, round_))

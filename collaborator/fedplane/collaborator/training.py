@@ -7,6 +7,7 @@ Every answer is fenced: the log refuses it once the round is closed, so it does 
 Most questions are answered in the round that asks them.
 A question that may be carried is worked on after its round, and answered in whichever later round carries it.
 That work is in this process and on its disk only. When it is lost, the question of the round that would have carried it is answered.
+A masked round is answered in steps, which `masking` takes; what it needs is loaded only then.
 What is to be answered, given up and removed is decided in `tasks`; this module only carries it out, and doing so twice does no harm.
 """
 
@@ -21,14 +22,16 @@ from structlog.contextvars import bound_contextvars
 
 from fedplane.collaborator.errands import Errand
 from fedplane.collaborator.pool import AppPool
-from fedplane.collaborator.tasks import GiveUp, Respond, Retire, unless_closed
+from fedplane.collaborator.settings import Papers
+from fedplane.collaborator.tasks import GiveUp, Inform, Respond, Retire, unless_closed
 from fedplane.collaborator.transfers import insist, upload
-from fedplane.collaborator.work import FAILURES, Done, Undone, Worker, about, failed
+from fedplane.collaborator.work import FAILURES, SECRETS_LOST, Done, Undone, Worker, about, failed
 from fedplane.runtime.errors import BusError, BusFull, Unreachable
 from fedplane.runtime.ports import Bus
 from fedplane.runtime.telemetry import span
 from fedplane.schemas.envelope import Unreadable
 from fedplane.schemas.facts import Contributed, Declined, Evaluated, Invited
+from fedplane.schemas.models import Task
 
 __all__ = ["Training"]
 
@@ -45,6 +48,14 @@ LOST = Undone(
 """Else a cluster that needs several rounds would begin anew in each round that carries what it has lost, and never finish."""
 
 
+NOT_MASKED = Undone(
+    "not-masked",
+    "this cluster sends updates only with masks on them (FEDPLANE_MASKED_ONLY), and this round wants it without; "
+    "ask for spec.privacy.secureAggregation",
+)
+"""A hub that wants to look at an update could ask for one without masks, so that a cluster has to be able to refuse."""
+
+
 class Training:
     """The shell of one collaborator."""
 
@@ -56,9 +67,13 @@ class Training:
         workdir: Path,
         update_bytes_max: int,
         app: Path | None = None,
+        papers: Papers | None = None,
+        masked_only: bool = False,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._bus = bus
+        self._papers = papers
+        self._masked_only = masked_only
         self._worker = Worker(bus.bulk, apps, workdir=workdir, update_bytes_max=update_bytes_max, app=app, clock=clock)
         self._clock = clock
         self._under_way: dict[tuple[str, int], Errand] = {}
@@ -66,9 +81,12 @@ class Training:
     async def perform(self, effect: object) -> None:
         """Carry out what was decided."""
         match effect:
-            case Respond(invited, traceparent):
+            case Respond(invited, traceparent, is_keyed):
                 with bound_contextvars(run=invited.run, round=invited.round, task=str(invited.task)):
-                    await self._respond(invited, traceparent)
+                    await (self._state_lost(invited, traceparent) if is_keyed else self._respond(invited, traceparent))
+            case Inform(step):
+                if errand := self._under_way.get((step.run, step.round)):
+                    errand.hear(step)
             case GiveUp(run, before, carried):
                 for (of, question), errand in self._under_way.items():
                     if of == run and question < (before if carried is None else carried):
@@ -82,6 +100,9 @@ class Training:
                 await self._worker.retire(run)
 
     async def _respond(self, invited: Invited, traceparent: str | None) -> None:
+        if self._masked_only and invited.masking is None and invited.task in (Task.TRAIN, Task.REPLY):
+            await self._state(_declined(invited, NOT_MASKED, self._clock()), traceparent)
+            return
         carried = self._carried(invited)
         if carried is None:
             await self._undertake(invited, traceparent)
@@ -114,6 +135,9 @@ class Training:
 
     async def _carry_out(self, errand: Errand, traceparent: str | None) -> None:
         outcome = await self._worker.work(errand.question, traceparent)
+        if errand.question.masking is not None and isinstance(outcome, Done) and outcome.model is not None:
+            await self._mask(errand, outcome, traceparent)
+            return
         while not errand.given_up:
             invited, trace = await errand.wanted()
             answer = await self._answer(errand, outcome, invited, trace)
@@ -124,15 +148,29 @@ class Training:
                     return
             errand.unwant(invited.round + 1)
 
+    async def _mask(self, errand: Errand, done: Done, traceparent: str | None) -> None:
+        from fedplane.collaborator.masking import MaskedRound  # noqa: PLC0415 -- numpy and cryptography, 40 MB: for those whose runs mask
+
+        undone = await MaskedRound(self._bus, errand, done, self._papers, self._clock, traceparent).take_part()
+        if undone is not None:
+            async with errand.stating():
+                await self._state(_declined(errand.question, undone, self._clock()), traceparent)
+
+    async def _state_lost(self, invited: Invited, traceparent: str | None) -> None:
+        """Another process of this cluster has said its keys. Unless it is there all the same, nobody can answer any more."""
+        if (invited.run, invited.round) not in self._under_way:
+            await self._state(_declined(invited, SECRETS_LOST, self._clock()), traceparent)
+
     async def _answer(
         self, errand: Errand, outcome: Done | Undone, invited: Invited, traceparent: str | None
     ) -> tuple[Answered, str | None] | None:
         """The answer in the round that wants it, and its trace; None if that round ends before the update is sent."""
         if isinstance(outcome, Undone):
             return _declined(invited, outcome, self._clock()), traceparent
+        weight = 1.0 if invited.hides_weight else outcome.answer.weight
         answer, whose = outcome.answer, {"run": invited.run, "round": invited.round, "cluster": invited.cluster}
         if outcome.update is None:
-            return Evaluated(**whose, at=self._clock(), weight=answer.weight, metrics=answer.metrics), outcome.traceparent
+            return Evaluated(**whose, at=self._clock(), weight=weight, metrics=answer.metrics), outcome.traceparent
         try:
             async with errand.sending() as scope:
                 with span(
@@ -147,7 +185,7 @@ class Training:
         except FAILURES as failure:
             return _declined(invited, failed(failure), self._clock()), traceparent
         contributed = Contributed(
-            **whose, at=self._clock(), weight=answer.weight, metrics=answer.metrics, configuration=answer.configuration,
+            **whose, at=self._clock(), weight=weight, metrics=answer.metrics, configuration=answer.configuration,
             attempt=stored.attempt, layout=stored.layout, shards=stored.shards,
             origin=None if errand.question.round == invited.round else errand.question.round,
         )  # fmt: skip

@@ -29,8 +29,8 @@ from fedplane.schemas.models import Piece
 from fedplane.schemas.subjects import update_piece
 
 __all__ = [
-    "Stored", "Update", "check_update", "collect", "digests_of", "fresh_attempt", "in_a_row", "insist", "remove", "store", "upload",
-    "write_at",
+    "Stored", "Update", "check_update", "collect", "digests_of", "fresh_attempt", "in_a_row", "insist", "mapped", "overlapping", "remove",
+    "spans", "store", "upload", "write_at",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ def in_a_row(pieces: Sequence[Piece]) -> list[tuple[Piece, int]]:
 
 async def write_at(bulk: Bulk, file: BinaryIO, placed: Iterable[tuple[Piece, int]]) -> None:
     """Write each piece to its place in the file. Raises Corrupt as `collect` does."""
-    await _overlapping(partial(insist, partial(_append, bulk, piece, file, begin)) for piece, begin in placed)
+    await overlapping(partial(insist, partial(_append, bulk, piece, file, begin)) for piece, begin in placed)
 
 
 async def _append(bulk: Bulk, piece: Piece, file: BinaryIO, begin: int) -> None:
@@ -154,13 +154,17 @@ async def upload(bulk: Bulk, update: Update, invited: Invited) -> Stored:
     """
     attempt = fresh_attempt()
     place = partial(update_piece, invited.run, invited.round, invited.cluster, attempt)
+    return Stored(attempt, *await store(bulk, update, place, spans(update, invited), invited.chunk_bytes))
+
+
+def spans(update: Update, invited: Invited) -> list[tuple[int, int]]:
+    """Where each shard of the update begins and ends. Raises BadInput when the invitation's sizes cannot be used."""
     if invited.chunk_bytes < 1:
         raise BadInput(f"the invitation asks for chunks of {invited.chunk_bytes} bytes")
     try:
-        ranges = cut(update.bytes, invited.shard_bytes)
+        return cut(update.bytes, invited.shard_bytes)
     except ValueError as error:
         raise BadInput(f"the invitation asks for shards that cannot be: {error}") from error
-    return Stored(attempt, *await store(bulk, update, place, ranges, invited.chunk_bytes))
 
 
 def fresh_attempt() -> str:
@@ -177,9 +181,9 @@ async def store(
     Raises BusFull when there is no room.
     """
     layout = await bulk.write(place("layout"), memoryview(update.header), chunk_bytes)
-    flat = _mapped(update)
+    flat = mapped(update)
     missing = [shard for shard in range(len(ranges)) if shard not in stored]
-    written = await _overlapping(
+    written = await overlapping(
         partial(bulk.write, place(shard), flat[ranges[shard][0] : ranges[shard][1]], chunk_bytes) for shard in missing
     )
     shards = {**stored, **dict(zip(missing, written, strict=True))}
@@ -188,11 +192,11 @@ async def store(
 
 def digests_of(update: Update, ranges: Sequence[tuple[int, int]]) -> tuple[str, ...]:
     """The digests of the update's layout, and of these ranges of its flat buffer. Blocks."""
-    flat = _mapped(update)
+    flat = mapped(update)
     return digest(update.header), *(digest(flat[begin:end]) for begin, end in ranges)
 
 
-async def _overlapping(steps: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
+async def overlapping(steps: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
     """What the steps return, in their order, when some of them are taken at a time. The first failure ends all."""
     room = asyncio.Semaphore(PIECES_AT_ONCE)
 
@@ -208,7 +212,7 @@ async def _overlapping(steps: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
             task.cancel()
 
 
-def _mapped(update: Update) -> memoryview:
+def mapped(update: Update) -> memoryview:
     """The flat buffer, read from disk as it is sent.
 
     Nobody closes the mapping: a chunk on its way may still point into it, and it goes with the last one.

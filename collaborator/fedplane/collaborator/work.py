@@ -26,9 +26,10 @@ from fedplane.schemas.bundles import Bundle
 from fedplane.schemas.facts import Invited
 from fedplane.schemas.layout import BadLayout
 from fedplane.schemas.models import Task
+from fedplane.schemas.privacy import LOCAL_FRAMEWORK
 from fedplane.schemas.resources import APP_ANNOTATION
 
-__all__ = ["FAILURES", "Done", "Undone", "Worker", "about", "failed", "last_moment"]
+__all__ = ["FAILURES", "SECRETS_LOST", "Done", "Undone", "Worker", "about", "failed", "last_moment"]
 
 ANSWERING_SHARE = 0.2
 ANSWERING_SECONDS_MAX = 10.0
@@ -51,11 +52,12 @@ FAILURES: tuple[type[Exception], ...] = (AppFailed, *(kind for kind, _, _ in REA
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What the app answered, its update on disk unless it was asked to evaluate, and the trace in which it worked."""
+    """What the app answered, its update on disk unless it was asked to evaluate, the trace in which it worked, and the model's file."""
 
     answer: Answer
     update: Update | None
     traceparent: str | None
+    model: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,14 @@ class Undone:
     reason: str
     message: str
     detail: str = ""
+
+
+SECRETS_LOST = Undone(
+    "secrets-lost",
+    "this cluster has said its keys of the round by another process, as when the collaborator is restarted, and the secrets went with it; "
+    "it can be asked anew",
+)
+"""They are nowhere but in memory. With new keys nobody could take the masks off."""
 
 
 class Worker:
@@ -110,7 +120,7 @@ class Worker:
             return Done(answer, None, asked.traceparent)
         # A reply may be anything, the app's own server knowing what it wants; and what is appended to a model need not be like it.
         like = None if invited.task is Task.REPLY or invited.appends else model
-        return Done(answer, check_update(directory / "update.safetensors", like, self._update_bytes_max), asked.traceparent)
+        return Done(answer, check_update(directory / "update.safetensors", like, self._update_bytes_max), asked.traceparent, model)
 
     async def _ask(self, app: WarmApp, directory: Path, invited: Invited, asked: Spanned) -> Answer:
         """The app's answer. How long it took is told, whatever came of it."""
@@ -167,6 +177,8 @@ def _lay_out(directory: Path, invited: Invited, model: Path | None) -> None:
     """Put the app's question into a fresh directory; what the app finds there is described in `frameworks`."""
     if model is None and invited.task is not Task.INITIALIZE:
         raise BadInput(f"it asks to {invited.task}, and names no model")
+    if invited.local_privacy is not None and invited.framework != LOCAL_FRAMEWORK:  # the others' runners would train without noise
+        raise BadInput(f"it asks for local differential privacy, which apps of {invited.framework} do not have; name {LOCAL_FRAMEWORK}")
     remove(directory)
     _made(directory)
     if model is not None:
@@ -176,4 +188,6 @@ def _lay_out(directory: Path, invited: Invited, model: Path | None) -> None:
         told |= {"instruction", "fold"}
     if invited.appends:
         told |= {"appends"}
+    if invited.local_privacy is not None:
+        told |= {"local_privacy"}
     (directory / "invitation.json").write_text(json.dumps(invited.model_dump(mode="json", include=told)))

@@ -43,7 +43,8 @@ A request directory holds
     invitation.json       task ("initialize", "train", "evaluate", "reply"), run, round, training_round, cluster, position, clusters, data,
                           configuration (what the app's server tells its clients), run_configuration (overrides of the app's own settings);
                           to reply: instruction (kind, group), and fold, whether the reply will be folded with others;
-                          appends: true if an update is appended to the model and need not have its tensors, else absent
+                          appends: true if an update is appended to the model and need not have its tensors, else absent;
+                          local_privacy (epsilon or null, delta, multiplier or null, clip, rounds) if it is to train with noise, else absent
     model.safetensors     the global model, or the instruction's records (see `records`); absent when the task is to initialize
 
 and the runner adds
@@ -56,7 +57,8 @@ The directory above lasts as long as the run. An adapter finds its path in the i
 
 The reasons for a failure: `load-failed` (the app or its settings cannot be loaded), `app-raised` (the app's code raised an exception),
 `not-finite` (a tensor or metric is infinite or not a number), `wrong-layout` (other tensors came back than were sent),
-`no-weight` (the app did not say how many examples it used), `not-supported` (it does what a federation by fedplane cannot).
+`no-weight` (the app did not say how many examples it used), `not-supported` (it does what a federation by fedplane cannot),
+`not-private` (it trains without the noise that the run asks for), `budget-spent` (its cluster may not spend more privacy in this run).
 A program that is a process of its own has further ones:
 `crashed` (a signal killed it), `no-update` (it left none), `bad-update` (what it left is no safetensors file).
 

@@ -9,6 +9,8 @@ So the app's directory holds `federated.py` with
     CONFIG                          optional: what the app can be told, with defaults. `spec.config` may set these and nothing else
     TRAVELS                         optional: which tensors travel, as patterns like "head.*". All, if it is not said
 
+`train` may have a fourth parameter, `private`; for a run with local differential privacy it must. What that is, is the adapter's to say.
+
 `data` is what the cluster's claim says of where its data is.
 `config` is CONFIG as the run sets it, what the strategy tells its clients, and
 `round` (from 1), `cluster` (its name), `position` (from 0), `clusters` (how many there are).
@@ -24,13 +26,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import random
 import sys
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -38,11 +41,14 @@ from . import Unanswerable
 from .answers import Answer, Tensors, forms
 from .judging import NAMES_SHOWN_MAX, WEIGHT, differences
 
-__all__ = ["FunctionsApp", "Translation", "open_functions"]
+__all__ = ["FunctionsApp", "Noise", "Translation", "open_functions"]
 
 _FILE = "federated.py"
 
 _WRITE = f"write {_FILE} with initial(config) and train(model, data, config)"
+
+_PRIVATE = "private"
+"""The parameter by whose name `train` says that it can train with noise."""
 
 _TOLD = {"round": "training_round", "cluster": "cluster", "position": "position", "clusters": "clusters"}
 """What `config` has of the invitation, and by which name that has it."""
@@ -55,6 +61,14 @@ def _no_chance(seed: int) -> None:
     """A framework that draws from Python's or numpy's generators has none of its own to seed."""
 
 
+class Noise(Protocol):
+    """What `train` calls to train with noise, however the framework does so."""
+
+    def spent(self) -> Mapping[str, float]:
+        """What privacy the training has cost, as metrics. Raises Unanswerable if it was none that protects anybody."""
+        ...
+
+
 class Translation(NamedTuple):
     """How the models of a framework become tensors and back.
 
@@ -62,12 +76,14 @@ class Translation(NamedTuple):
     their arrays are read-only, so it copies them. `seed` seeds what chance the framework has besides Python's and numpy's.
     `added`, for models to which updates are appended, gives what training has added to a model since it was put those tensors.
     Then these are the tensors of all who have added something, and not those that `initial` makes.
+    `privately`, for frameworks that can train with noise, makes of an invitation what `train` gets as `private`.
     """
 
     take: Callable[[Any], Tensors]
     put: Callable[[Any, Tensors], None]
     seed: Callable[[int], object] = _no_chance
     added: Callable[[Any, Tensors], Tensors] | None = None
+    privately: Callable[[dict[str, Any]], Noise] | None = None
 
 
 def open_functions(directory: Path, translation: Translation) -> FunctionsApp:
@@ -111,7 +127,9 @@ class FunctionsApp:
 
     def train(self, invitation: dict[str, Any], model: Tensors) -> Answer:
         """See `App.train`."""
-        own, metrics = self._use("train", invitation, model)
+        noise = self._noise(invitation)
+        own, metrics = self._use("train", invitation, model, **({} if noise is None else {_PRIVATE: noise}))
+        metrics.update({} if noise is None else noise.spent())
         added = self._translation.added
         return Answer(metrics.pop(WEIGHT, None), metrics, added(own, model) if added else self._travelling(own))
 
@@ -123,7 +141,19 @@ class FunctionsApp:
         _, metrics = self._use("evaluate", invitation, model)
         return Answer(metrics.pop(WEIGHT, None), metrics)
 
-    def _use(self, task: str, invitation: dict[str, Any], tensors: Tensors) -> tuple[Any, dict[str, Any]]:
+    def _noise(self, invitation: dict[str, Any]) -> Noise | None:
+        """What `train` is given besides; None if it takes nothing."""
+        wanted, takes = "local_privacy" in invitation, _PRIVATE in inspect.signature(self._app.train).parameters
+        make = self._translation.privately
+        if wanted and make is None:
+            mend = "leave out spec.privacy.differentialPrivacy.local, or write the app for torch"
+            raise Unanswerable("not-supported", f"apps of this framework cannot be trained with local differential privacy; {mend}")
+        if wanted and not takes:
+            mend = "write train(model, data, config, private), and call it before training: model, optimizer, loader = private(...)"
+            raise Unanswerable("not-private", f"the run asks for local differential privacy, and train in {_FILE} takes no private; {mend}")
+        return make(invitation) if make and takes else None
+
+    def _use(self, task: str, invitation: dict[str, Any], tensors: Tensors, **besides: Noise) -> tuple[Any, dict[str, Any]]:
         """The model after the app's function has had it, and what that said."""
         config = self._config(invitation)
         model = self._made(config)
@@ -131,7 +161,7 @@ class FunctionsApp:
             raise Unanswerable("wrong-layout", f"the federation's model is not one that initial in {_FILE} makes: {wrong}")
         self._seed(config.get("seed", 0), task, config["round"], config["cluster"])
         self._translation.put(model, tensors)
-        said = getattr(self._app, task)(model, invitation["data"], config)
+        said = getattr(self._app, task)(model, invitation["data"], config, **besides)
         if not isinstance(said, Mapping):
             raise Unanswerable("app-raised", f"{task} returned a {type(said).__name__}; it must return a dict of numbers with {WEIGHT!r}")
         return model, dict(said)

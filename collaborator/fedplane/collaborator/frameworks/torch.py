@@ -3,6 +3,7 @@
 Every tensor keeps its dtype on its way, so a model of half precision costs half the bytes, in bfloat16 as in float16.
 What arrives is read from a safetensors file, which holds numbers only: nothing that anybody sends is ever unpickled.
 Where the model computes is the app's business. A module that it has moved to an accelerator is read from there.
+How `train` gets noise for local differential privacy: see `private`.
 Written against torch 2.13.
 """
 
@@ -17,13 +18,14 @@ import torch
 from . import Unanswerable
 from .answers import BFLOAT16, Tensors
 from .functions import FunctionsApp, Translation, open_functions
+from .private import privately
 
 __all__ = ["open_app"]
 
 
 def open_app(directory: Path) -> FunctionsApp:
     """The app of the directory. Raises Unanswerable."""
-    return open_functions(directory, Translation(_take, _put, torch.manual_seed))
+    return open_functions(directory, Translation(_take, _put, torch.manual_seed, privately=privately))
 
 
 def _take(module: Any) -> Tensors:
