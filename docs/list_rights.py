@@ -19,15 +19,22 @@ from fedplane.schemas.facts import (
     EVERYTHING,
     FACTS,
     Advertised,
+    Bound,
     Closed,
     Contributed,
     Declined,
+    Entrusted,
     Evaluated,
     Expired,
     Fact,
     Invited,
+    Keyed,
+    Lapsed,
+    Paired,
     Rejected,
+    Revealed,
     RoundFailed,
+    Shared,
     Submitted,
     all_facts_of,
 )
@@ -52,7 +59,8 @@ PAGE = Path(__file__).parent / "security.md"
 CLUSTER, OTHER = "amsterdam", "berlin"
 MINE, ANOTHERS = "mine-01234567", "theirs-01234567"
 
-OWN, ENDS = (Contributed, Evaluated, Declined, Rejected), (Closed, RoundFailed)
+OWN, TO_ALL = (Contributed, Evaluated, Declined, Rejected, Keyed, Shared, Entrusted, Revealed), (Closed, RoundFailed, Paired, Bound)
+MASKED = (Keyed, Shared, Revealed)
 SENT = (js.FLEET, js.ACCESS, js.VIEWS, js.BULK)
 QUEUES = {"lease work": (js.WORK, js.FOLDS), "keep timers": (js.TIMERS, js.KEPT_TIMERS)}
 NAMES = {role: CLUSTER if role is Role.COLLABORATOR else "one" for role in Role}
@@ -80,6 +88,10 @@ class Right:
     hears: bool = False
 
 
+def _word(fact: type[Fact]) -> str:
+    return fact.type.split(".")[-2]
+
+
 def _said(fact: type[Fact]) -> Right:
     named = {"run": MINE, "round": 1, "cluster": CLUSTER}
     given = {name: value for name, value in named.items() if f"{{{name}}}" in fact.template}
@@ -95,6 +107,7 @@ RIGHTS: tuple[Right, ...] = (
     *(_said(fact) for fact in FACTS),
     Right("state `contributed` of another cluster", js.STATED + Contributed.pattern(run=MINE, round=1, cluster=OTHER)),
     Right("state `contributed` in a run without it", js.STATED + Contributed.pattern(run=ANOTHERS, round=1, cluster=CLUSTER)),
+    *(Right(f"state `{_word(fact)}` of another cluster", js.STATED + fact.pattern(run=MINE, round=1, cluster=OTHER)) for fact in MASKED),
     Right("state `advertised` of another cluster", js.STATED + Advertised.pattern(cluster=OTHER)),
     Right("store its update", update_piece(MINE, 1, CLUSTER, "a", 0) + ".0"),
     Right("store another cluster's update", update_piece(MINE, 1, OTHER, "a", 0) + ".0"),
@@ -105,6 +118,7 @@ RIGHTS: tuple[Right, ...] = (
     Right("store a model to start from", given_piece(MINE, "a", 0) + ".0"),
     Right("store an archive", archive_piece(MINE, "a") + ".0"),
     Right("set a timer", f"timer.{Expired.pattern(run=MINE, round=1)}"),
+    Right("set a timer of a step", f"timer.{Lapsed.pattern(run=MINE, round=1, step='sharing')}"),
     Right("offer work", work_on("fold", MINE, 1, 0)),
     Right("show a run", js.view(MINE)),
     _last("a model of its run", js.BULK, model_piece(MINE, 1, "a", 0) + ".0"),
@@ -116,9 +130,13 @@ RIGHTS: tuple[Right, ...] = (
     _last("an archive", js.BULK, archive_piece(MINE, "a") + ".0"),
     _last("its invitation", js.LOG, js.STATED + Invited.pattern(run=MINE, round=1, cluster=CLUSTER)),
     _last("another cluster's invitation", js.LOG, js.STATED + Invited.pattern(run=MINE, round=1, cluster=OTHER)),
-    *(_last(f"its own `{fact.type.split('.')[-2]}`", js.LOG, js.STATED + fact.pattern(run=MINE, round=1, cluster=CLUSTER)) for fact in OWN),
-    *(_last(f"of a round of its run `{fact.type.split('.')[-2]}`", js.LOG, js.STATED + fact.pattern(run=MINE, round=1)) for fact in ENDS),
+    *(_last(f"its own `{_word(fact)}`", js.LOG, js.STATED + fact.pattern(run=MINE, round=1, cluster=CLUSTER)) for fact in OWN),
+    *(_last(f"of a round of its run `{_word(fact)}`", js.LOG, js.STATED + fact.pattern(run=MINE, round=1)) for fact in TO_ALL),
     _last("another cluster's contribution", js.LOG, js.STATED + Contributed.pattern(run=MINE, round=1, cluster=OTHER)),
+    *(
+        _last(f"another cluster's `{_word(fact)}`", js.LOG, js.STATED + fact.pattern(run=MINE, round=1, cluster=OTHER))
+        for fact in (*MASKED, Entrusted)
+    ),
     _last("what its run is", js.LOG, js.STATED + Submitted.pattern(run=MINE)),
     _last("what another run is", js.LOG, js.STATED + Submitted.pattern(run=ANOTHERS)),
     _last("what it offers", js.FLEET, js.STATED + Advertised.pattern(cluster=CLUSTER)),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sources import ROOT, tree
 
-from fedplane.aggregator.rounds import SHARDS_MAX
+from fedplane.aggregator.accepting import SHARDS_MAX
 from fedplane.aggregator.settings import AggregatorSettings
 from fedplane.collaborator.settings import CollaboratorSettings
 from fedplane.runtime.errors import BadInput

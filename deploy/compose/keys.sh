@@ -10,6 +10,7 @@ for role in authorizer scheduler aggregator status driver cli; do
     cp keys/$role.pem $role/credentials.pem
 done
 cp keys/callout.seed keys/callout.password keys/system.password keys/services.crt keys/clusters.crt authorizer/
+cp keys/noise.secret aggregator/
 
 mkdir -p nats
 cp keys/callout.conf keys/authorities.crt keys/services.crt nats/
@@ -19,4 +20,5 @@ cp keys/nats.pem nats/tls.key
 for cluster in amsterdam berlin copenhagen dublin; do
     mkdir -p $cluster
     fedplane access issue collaborator $cluster --authority keys --expires 366d --output $cluster/credentials.pem
+    cp keys/clusters.crt $cluster/
 done

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import forms
+import masked_round
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -166,6 +167,9 @@ def _meant() -> dict[str, tuple[bytes, ...]]:
         "answer-of-a-hub": _documents(REFUSED, [REFUSED]),
         "question-of-a-browser": _texts(*BROWSERS),
         "manifest-of-a-model": _documents(MANIFEST),
+        "shares-from-a-hub": _documents(masked_round.seen_by_a_cluster(), masked_round.seen_by_a_cluster_with_noise()),
+        "shares-from-clusters": _documents(masked_round.seen_by_the_hub()),
+        "keys-of-another-cluster": _documents(masked_round.signed_keys()),
     }
     assert meant.keys() == TARGETS.keys(), "every decoder has an input to begin with"
     return meant

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import forms
 import h11
+import masked_round
 from forms import Form
 from nats.aio.msg import Msg
 from pydantic import ValidationError
@@ -30,6 +31,9 @@ from fedplane.collaborator.driver import files
 from fedplane.collaborator.driver.replay import Driver
 from fedplane.collaborator.frameworks import Unanswerable, asking, other, records, tensors, updates
 from fedplane.collaborator.tasks import Collaborator
+from fedplane.privacy import accounting
+from fedplane.privacy.participant import Withdrawn
+from fedplane.privacy.recovering import FalseSecret
 from fedplane.runtime.archive import Unpacker
 from fedplane.runtime.errors import ApiError, AppFailed, BadInput, Corrupt
 from fedplane.runtime.kubernetes import connection as api
@@ -51,6 +55,8 @@ from fedplane.status.phases import Phases
 from fedplane.status.retention import Retention
 
 __all__ = ["TARGETS", "Target"]
+
+accounting.epsilon(1, 1e-5, 1, "rdp")  # loads SciPy, which takes a second, before anybody looks at the clock
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 PYTHON = recipes.Python((3, 11, 7), "cpython-linux-x86_64")
@@ -300,6 +306,18 @@ def kept(data: bytes, _: Path) -> None:
     assert manifest.parse(manifest.write(read)) == read, "a manifest that was read is another one"
 
 
+def hub_of_masks(data: bytes, _: Path) -> None:
+    masked_round.helped(data)
+
+
+def clusters_with_masks(data: bytes, _: Path) -> None:
+    masked_round.recovered(data)
+
+
+def keys_of_another(data: bytes, _: Path) -> None:
+    masked_round.vouched(data)
+
+
 def _written(file: Path, data: bytes) -> Path:
     file.write_bytes(data)
     return file
@@ -353,5 +371,8 @@ TARGETS = {
     "answer-of-a-hub": Target(hub_answer, (ApiError,), forms.JSON),
     "question-of-a-browser": Target(browser, (h11.RemoteProtocolError,), forms.TEXT),
     "manifest-of-a-model": Target(kept, (Corrupt,), forms.JSON),
+    "shares-from-a-hub": Target(hub_of_masks, (ValidationError, BadInput), forms.JSON),
+    "shares-from-clusters": Target(clusters_with_masks, (ValidationError, FalseSecret), forms.JSON),
+    "keys-of-another-cluster": Target(keys_of_another, (ValidationError, Withdrawn), forms.JSON),
 }
 """By the name that its folder in `corpus` has."""

@@ -32,7 +32,26 @@ from fedplane.runtime.metrics import CONNECTIONS_REFUSED
 from fedplane.runtime.nats import Limits, Patience, open_bus
 from fedplane.runtime.nats.callouts import end_connections
 from fedplane.runtime.ports import Fence
-from fedplane.schemas.facts import Advertised, Closed, Declined, Failed, Invited, Revoked, Scheduled, Submitted, all_facts_of
+from fedplane.schemas.examples import EXAMPLES
+from fedplane.schemas.facts import (
+    Advertised,
+    Bound,
+    Closed,
+    Declined,
+    Entrusted,
+    Fact,
+    Failed,
+    Invited,
+    Keyed,
+    Paired,
+    Revealed,
+    Revoked,
+    RoundFact,
+    Scheduled,
+    Shared,
+    Submitted,
+    all_facts_of,
+)
 from fedplane.schemas.roles import Role
 from fedplane.schemas.subjects import listen, model_piece, update_piece
 
@@ -108,11 +127,42 @@ async def test_a_collaborator_hears_its_invitation_uploads_and_answers(guarded: 
     assert await guarded.held("BULK", f"{update_piece(MINE, 1, CLUSTER, 'a1', 0)}.2") == bytes(500_000)
 
 
+async def test_a_collaborator_masks_with_others_of_whom_it_hears_what_the_aggregator_hands_on(guarded: Guarded) -> None:
+    """Its keys, its shares and what takes masks off are fenced on facts that it may not read, and each of them is stated once."""
+    round_ = {"run": MINE, "round": 5}
+    told = [like(Paired, **round_), like(Entrusted, **round_, cluster=CLUSTER), like(Closed, **round_)]
+    others = [like(Bound, **round_), *(like(fact, **round_, cluster=OTHER) for fact in (Keyed, Shared, Entrusted, Revealed))]
+    for fact in (*told, *others):
+        await guarded.log.state(fact)
+    credentials = guarded.it.credentials(Role.COLLABORATOR, CLUSTER, listen(Role.COLLABORATOR, CLUSTER))
+    own = [like(fact, **round_, cluster=CLUSTER) for fact in (Keyed, Shared, Revealed)]
+    async with open_bus(guarded.url, name=CLUSTER, source="/test", credentials=credentials) as bus:
+        stated = [await bus.log.state(fact) for fact in own]
+        again = [await bus.log.state(fact.model_copy(update={"at": NOW})) for fact in own]
+        late = await bus.log.state(like(Keyed, run=MINE, round=6, cluster=CLUSTER), fence=Fence(Paired.pattern(run=MINE, round="*")))
+        heard: list[Fact] = []
+        async for batch in bus.log.tail([all_facts_of(MINE)]):
+            heard += [record.fact for record in batch.records]
+            if batch.live:
+                break
+
+    assert ([each.mine for each in stated], [each.mine for each in again], late.record) == ([True] * 3, [False] * 3, None)
+    assert [fact for fact in heard if isinstance(fact, RoundFact) and fact.round == 5] == [*told, *own]
+
+
+def like(fact: type[Fact], **named: object) -> Fact:
+    """The example of such a fact, in a run of these tests."""
+    return next(each for each in EXAMPLES if isinstance(each, fact)).model_copy(update=named)
+
+
 async def test_what_is_denied_leaves_nothing(guarded: Guarded) -> None:
     forged = [
         ("LOG", f"log.{Declined.pattern(run=MINE, round=2, cluster=OTHER)}"),
         ("LOG", f"log.{Declined.pattern(run=ANOTHERS, round=2, cluster=CLUSTER)}"),
         ("LOG", f"log.{Closed.pattern(run=MINE, round=2)}"),
+        ("LOG", f"log.{Paired.pattern(run=MINE, round=2)}"),
+        ("LOG", f"log.{Entrusted.pattern(run=MINE, round=2, cluster=CLUSTER)}"),
+        ("LOG", f"log.{Revealed.pattern(run=MINE, round=2, cluster=OTHER)}"),
         ("FLEET", f"log.{Advertised.pattern(cluster=OTHER)}"),
         ("BULK", f"{update_piece(MINE, 2, OTHER, 'a1', 0)}.0"),
         ("BULK", f"{model_piece(MINE, 2, 'a1', 0)}.0"),

@@ -170,7 +170,7 @@ async def test_a_clusters_pod_is_let_in_by_what_it_is_sent(base: Deployed) -> No
         assert opened.is_connected()
 
 
-async def test_a_scheduler_on_a_hub_sends_clusters_the_authority_by_which_they_know_the_bus(base: Deployed, hub_server: Server) -> None:
+async def test_a_scheduler_on_a_hub_sends_clusters_by_what_they_know_the_bus_and_each_other(base: Deployed, hub_server: Server) -> None:
     outside = {"FEDPLANE_OUTSIDE_URL": "tls://outside.example.org:4222", "FEDPLANE_HEALTH_PORT": str(free_port())}
     pod = base.pod("scheduler", FEDPLANE_KUBERNETES=str(hub_server.kubeconfig), **outside)
     await declared(base)
@@ -188,8 +188,9 @@ async def test_a_scheduler_on_a_hub_sends_clusters_the_authority_by_which_they_k
         await until_works(hub)
 
     assert sent is not None
+    keys = base.directory / "keys"
     assert [each.get("data") for each in sent["spec"]["workload"]["manifests"]] == [
-        None, {"services.crt": (base.directory / "keys/services.crt").read_text()},
+        None, {name: (keys / name).read_text() for name in ("services.crt", "clusters.crt")},
     ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 
 from fedplane.cli.clusters import Cluster
@@ -43,6 +44,11 @@ class Deployment:
         return f"{'nats' if self.keys is None else 'tls'}://{HOST}:{self.server.port}"
 
     @property
+    def noise(self) -> Path:
+        """What aggregators draw noise from, whether everybody is let in or not."""
+        return (self.keys or Keys(self.directory.keys)).noise
+
+    @property
     def credentials(self) -> Credentials | None:
         """By which whoever started it is let in."""
         return None if self.keys is None else self.keys.credentials
@@ -50,9 +56,10 @@ class Deployment:
 
 def roles(deployment: Deployment) -> Stages:
     """Everything but the server: the services, then the driver and the collaborators."""
+    aggregating = {"FEDPLANE_NOISE_SECRET": str(deployment.noise)}
     services = (
         _role("scheduler", deployment),
-        *(_role("aggregator", deployment, str(number)) for number in range(deployment.aggregators)),
+        *(_role("aggregator", deployment, str(number), aggregating) for number in range(deployment.aggregators)),
         _role("status", deployment, settings={"FEDPLANE_PAGE_PORT": str(deployment.page_port), "FEDPLANE_PAGE_HOST": HOST}),
     )
     driver = _role("driver", deployment, settings={"FEDPLANE_WORKDIR": str(deployment.directory.servers)}, package="collaborator.driver")
@@ -105,5 +112,7 @@ def _collaborator(cluster: Cluster, deployment: Deployment) -> Process:
         "FEDPLANE_LABELS": json.dumps(cluster.labels),
         "FEDPLANE_WORKDIR": str(deployment.directory.work / cluster.name),
     }
+    if deployment.keys is not None:
+        settings["FEDPLANE_PEERS_AUTHORITY"] = str(deployment.keys.authority("clusters"))
     allocatable = {"FEDPLANE_CPU": cluster.allocatable.cpu, "FEDPLANE_MEMORY": cluster.allocatable.memory}
     return _role("collaborator", deployment, cluster.name, settings | {name: value for name, value in allocatable.items() if value})

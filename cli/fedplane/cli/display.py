@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fedplane.schemas.details import metrics_line
+from fedplane.schemas.details import metrics_line, privacy_line
 from fedplane.schemas.facts import Advertised
 from fedplane.schemas.models import Task
 from fedplane.schemas.views import Phase, RoundView, RunView
@@ -61,9 +61,10 @@ def question(of: RoundView, view: RunView) -> str:
 
 
 def run_table(views: Sequence[RunView], now: datetime, *, wide: bool = False) -> Table:
-    """Runs, one a line; `wide` adds where each came from, what it measured, and the times."""
+    """Runs, one a line; `wide` adds where each came from, what it measured, and the times. What noise has cost, if any has noise."""
     more = ("NAMESPACE", "METRICS", "SUBMITTED", "TOOK") if wide else ()
-    rows = table("RUN", "PHASE", "ROUNDS", "CLUSTERS", "AGE", *more, "MESSAGE")
+    noisy = any(view.privacy for view in views)
+    rows = table("RUN", "PHASE", "ROUNDS", "CLUSTERS", "AGE", *(("PRIVACY",) if noisy else ()), *more, "MESSAGE")
     for view in views:
         ended = max(view.phases.values(), default=view.submitted_at) if view.ended else now
         measured = next((of.metrics for of in reversed(view.rounds) if of.metrics), view.metrics)
@@ -79,6 +80,7 @@ def run_table(views: Sequence[RunView], now: datetime, *, wide: bool = False) ->
             f"{view.training_rounds_done}/{view.training_rounds}",
             str(len(view.participants)),
             span((now - view.submitted_at).total_seconds()),
+            *((privacy_line(view.privacy),) if noisy else ()),
             *(further if wide else ()),
             plain(view.said),
         )

@@ -169,6 +169,7 @@ def _prepare(
     command = (str(program), "-c", str(directory.configuration))
     bus = Process("nats-server", command, environment(len(deployment.clusters)), port=configuration.port)
     if keys is None:
+        Keys(directory.keys).provide_secrets(deployment.noise)
         settle_store(directory.store, "$G")
         directory.write(directory.configuration, configuration.render(directory.store))
         return deployment, ((bus,), *table(deployment))

@@ -9,6 +9,7 @@
       callout.seed             what the authorizer signs its answers with
       callout.password         by which the authorizer answers, ...
       system.password          ... and ends connections
+      noise.secret             what aggregators draw noise from, for runs with differential privacy
 
 They are made when the federation is first started, readable for its owner alone. Bundles are renewed in time; authorities and secrets stay.
 Whoever may read these files may do everything, as whoever may write the server's stores.
@@ -81,6 +82,10 @@ class Keys:
     def system_password(self) -> Path:
         return self.path / "system.password"
 
+    @property
+    def noise(self) -> Path:
+        return self.path / "noise.secret"
+
     def bundle(self, role: Role, cluster: str = "") -> Path:
         """The bundle of a role; a collaborator's has the name of its cluster."""
         return self.path / (f"{role}-{cluster}.pem" if cluster else f"{role}.pem")
@@ -105,16 +110,23 @@ class Keys:
         Raises Unavailable when the files cannot be written, BadInput when one is there that is not what it is to be.
         """
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path.chmod(0o700)
-            for path in (self.callout_password, self.system_password):
-                if not path.exists():
-                    keep_secret(path, secrets.token_urlsafe(PASSWORD_BYTES))
+            self.provide_secrets(self.callout_password, self.system_password, self.noise)
             if not self.seed.exists():
                 keep_secret(self.seed, seed_of(secrets.token_bytes(KEY_BYTES)))
             return self._certify(clusters, now)
         except OSError as error:
             raise Unavailable(f"cannot use the keys in {self.path}: {error.strerror}") from error
+
+    def provide_secrets(self, *paths: Path) -> None:
+        """Make those of these files that are missing, each with a word that nobody can guess. Raises as `provide` does."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+        except OSError as error:
+            raise Unavailable(f"cannot use the keys in {self.path}: {error.strerror}") from error
+        for path in paths:
+            if not path.exists():
+                keep_secret(path, secrets.token_urlsafe(PASSWORD_BYTES))
 
     def _certify(self, clusters: Iterable[str], now: datetime) -> bool:
         services, of_clusters = self._authority("services", now), self._authority("clusters", now)

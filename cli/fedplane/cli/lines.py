@@ -6,7 +6,7 @@ from datetime import datetime
 from fedplane.cli.display import plain, question
 from fedplane.runtime.ports import Recorded
 from fedplane.schemas import facts
-from fedplane.schemas.details import detail, metrics_line
+from fedplane.schemas.details import detail, metrics_line, privacy_line
 from fedplane.schemas.views import RoundState, RunView
 
 __all__ = ["fact_line", "progress_lines", "word_lines"]
@@ -60,10 +60,10 @@ def _news(before: RunView | None, after: RunView) -> Iterator[str]:
         for decline in of.rejected[len(known.rejected) if known else 0 :]:
             yield f"{what}: {decline.cluster} rejected: {decline.reason}: {decline.message}"
         if of.ended_at and not (known and known.ended_at):
-            came_out = metrics_line(of.metrics) if of.state is RoundState.AGGREGATED else of.message
+            came_out = f"{metrics_line(of.metrics)} {privacy_line(of.privacy)}" if of.state is RoundState.AGGREGATED else of.message
             yield f"{what}: {of.state.value.lower()}, {len(of.answered)} of {len(of.invited)} answered {came_out}".rstrip()
     if moved and after.ended:
-        yield f"{after.phase.value}: {after.said} {metrics_line(after.metrics)}".rstrip()
+        yield " ".join(filter(None, (f"{after.phase.value}: {after.said}", metrics_line(after.metrics), privacy_line(after.privacy))))
 
 
 def _clock(at: datetime) -> str:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedplane.cli.display import STYLES, Cell, columns, plain, question, span, table
-from fedplane.schemas.details import metrics_line, shown
+from fedplane.schemas.details import metrics_line, privacy_line, shown
 from fedplane.schemas.models import Metrics, Task
 from fedplane.schemas.views import RoundState, RoundView, RunView
 
@@ -53,6 +53,8 @@ def progress(view: RunView, now: datetime, *, wide: bool = False) -> RenderableT
         parts += [Text(), history]
     if sparks := _sparks(measured):
         parts += [Text(), sparks]
+    if view.privacy:
+        parts += [Text(), Text(f"privacy: {privacy_line(view.privacy)}, by {view.privacy.rounds} rounds with noise")]
     if view.metrics:
         parts += [Text(), Text(f"final: {plain(metrics_line(view.metrics))}", "bold")]
     return Group(*parts)

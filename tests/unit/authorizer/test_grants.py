@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 from fedplane.authorizer import jetstream
 from fedplane.authorizer.grants import CLUSTERS, PATTERNS_MAX, RUNS_MAX, SERVERS, Listening, collaborator, listening, of_role, subscriber
 from fedplane.runtime.nats import letters, streams
-from fedplane.schemas.facts import FACTS, Fact
+from fedplane.schemas.facts import FACTS, Entrusted, Fact, Keyed, Paired, Revealed, Shared
 from fedplane.schemas.names import NAME_PATTERN
 from fedplane.schemas.patterns import matches
 from fedplane.schemas.roles import Role
 
+ANSWERED = ("contributed", "declined", "evaluated", "keyed", "shared", "revealed")
 SERVICES = [role for role in Role if role not in (Role.COLLABORATOR, Role.SUBSCRIBER)]
 NAMES = st.from_regex(NAME_PATTERN[:-1] + r"\Z").filter(lambda name: len(name) <= 20)
 
@@ -51,8 +52,10 @@ def test_a_cluster_in_a_run_may_do_what_the_run_asks_of_it() -> None:
     grant = collaborator("amsterdam", ["r"])
     heard = (
         "fed.v1.run.r.*", "fed.v1.run.r.round.*.invited.amsterdam", "fed.v1.run.r.round.*.contributed.amsterdam",
-        "fed.v1.run.r.round.*.declined.amsterdam", "fed.v1.run.r.round.*.evaluated.amsterdam", "fed.v1.run.r.round.*.rejected.amsterdam",
-        "fed.v1.run.r.round.*.closed", "fed.v1.run.r.round.*.failed",
+        "fed.v1.run.r.round.*.declined.amsterdam", "fed.v1.run.r.round.*.evaluated.amsterdam", "fed.v1.run.r.round.*.keyed.amsterdam",
+        "fed.v1.run.r.round.*.shared.amsterdam", "fed.v1.run.r.round.*.revealed.amsterdam", "fed.v1.run.r.round.*.rejected.amsterdam",
+        "fed.v1.run.r.round.*.entrusted.amsterdam", "fed.v1.run.r.round.*.closed", "fed.v1.run.r.round.*.failed",
+        "fed.v1.run.r.round.*.paired",
     )  # fmt: skip
 
     assert grant.account == CLUSTERS
@@ -61,8 +64,10 @@ def test_a_cluster_in_a_run_may_do_what_the_run_asks_of_it() -> None:
         "listen.fed.v1.collaborator.amsterdam", "listen.fed.v1.collaborator.amsterdam.r",
         "$JS.API.CONSUMER.MSG.NEXT.LOG.collaborator-amsterdam", "$JS.API.CONSUMER.MSG.NEXT.LOG.collaborator-amsterdam_r",
         "log.fed.v1.run.r.round.*.contributed.amsterdam", "log.fed.v1.run.r.round.*.declined.amsterdam",
-        "log.fed.v1.run.r.round.*.evaluated.amsterdam", "bulk.fed.v1.r.*.update.amsterdam.*.*.*",
-        *(f"$JS.API.DIRECT.GET.LOG.log.fed.v1.run.r.round.*.{answer}.amsterdam" for answer in ("contributed", "declined", "evaluated")),
+        "log.fed.v1.run.r.round.*.evaluated.amsterdam", "log.fed.v1.run.r.round.*.keyed.amsterdam",
+        "log.fed.v1.run.r.round.*.shared.amsterdam", "log.fed.v1.run.r.round.*.revealed.amsterdam",
+        "bulk.fed.v1.r.*.update.amsterdam.*.*.*",
+        *(f"$JS.API.DIRECT.GET.LOG.log.fed.v1.run.r.round.*.{answer}.amsterdam" for answer in ANSWERED),
         "$JS.API.DIRECT.GET.BULK.bulk.fed.v1.r.*.model.>", "$JS.API.DIRECT.GET.BULK.bulk.fed.v1.r.given.*.*.>",
         "$JS.API.DIRECT.GET.BULK.bulk.fed.v1.r.*.asked.>",
     )  # fmt: skip
@@ -76,6 +81,18 @@ def test_a_reader_of_one_run_is_made_if_the_cluster_takes_part_in_it() -> None:
     assert of_one is not None
     assert (of_one.consumer, {name.split(".")[4] for name in of_one.filters}) == ("collaborator-amsterdam_r1", {"r1"})
     assert listening("amsterdam", ["r1", "r2"], "r3") is None
+
+
+def test_what_a_cluster_knows_of_anothers_keys_and_shares_is_what_the_aggregator_hands_on() -> None:
+    reader, asks = listening("amsterdam", ["r"]), collaborator("amsterdam", ["r"]).publish
+    assert reader is not None
+    of_another = [fact.pattern(run="r", round=1, cluster="berlin") for fact in (Keyed, Shared, Entrusted, Revealed)]
+    told = [Entrusted.pattern(run="r", round=1, cluster="amsterdam"), Paired.pattern(run="r", round=1)]
+
+    heard = [subject for subject in (*of_another, *told) if any(matches(each, f"log.{subject}") for each in reader.filters)]
+    asked = [subject for subject in (*of_another, *told) if any(matches(each, f"$JS.API.DIRECT.GET.LOG.log.{subject}") for each in asks)]
+
+    assert (heard, asked) == (told, [])
 
 
 @given(NAMES, NAMES, st.sets(NAMES, max_size=3), NAMES)

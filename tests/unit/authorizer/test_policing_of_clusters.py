@@ -8,7 +8,7 @@ from fedplane.authorizer.policing import REMOVED_FOR, Policing
 from fedplane.authorizer.quotas import SLACK_BYTES
 from fedplane.runtime.memory import MemoryLog
 from fedplane.runtime.ports import Batch
-from fedplane.schemas.facts import Declined, Opened, Revoked
+from fedplane.schemas.facts import Declined, Keyed, Opened, Revealed, Revoked, Shared
 from fedplane.schemas.models import Task
 from fedplane.schemas.subjects import model_piece, update_piece, updates_of
 
@@ -108,6 +108,14 @@ async def test_facts_about_rounds_that_there_are_not_are_removed_from_the_log_an
 
         assert [message.partition(",")[0] for message in scene.log.revoked()] == [f"run {RUN}: its facts have 1"]
         assert scene.stored.removed == [updates_of(RUN, CLUSTER), about[1], updates_of(RUN, CLUSTER)]
+
+
+async def test_keys_and_shares_of_a_masked_round_are_facts_like_others() -> None:
+    about = [f"log.{fact.pattern(run=RUN, round=1, cluster=CLUSTER)}" for fact in (Keyed, Shared, Revealed)]
+    async with Scene() as scene:
+        await scene.stores(*((subject, 400_000) for subject in about))
+
+        assert scene.log.revoked() == [f"run {RUN}: its facts have 1,200,000 bytes, and in 0 rounds 1,000,000 are many"]
 
 
 async def test_a_wildcard_in_a_subject_hides_nothing_and_what_others_store_counts_for_nobody() -> None:

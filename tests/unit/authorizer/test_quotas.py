@@ -2,9 +2,24 @@
 
 from datetime import UTC, datetime
 
-from fedplane.authorizer.quotas import FACT_BYTES, FACT_BYTES_EACH, ROUNDS_KEPT, SLACK_BYTES, UPDATES_MAX, Quotas, Stored, excess
-from fedplane.schemas.facts import Opened
-from fedplane.schemas.models import Model, Task
+import pytest
+
+from fedplane.authorizer.quotas import (
+    FACT_BYTES,
+    FACT_BYTES_EACH,
+    MASKED_FACT_BYTES_EACH,
+    ROUNDS_KEPT,
+    SLACK_BYTES,
+    UPDATES_MAX,
+    Quotas,
+    Stored,
+    excess,
+)
+from fedplane.schemas import envelope
+from fedplane.schemas.facts import Keyed, Opened, Revealed, Shared
+from fedplane.schemas.models import Contents, Model, Task
+from fedplane.schemas.privacy import MASKED_MAX
+from fedplane.schemas.privacy_terms import CERTIFICATE_CHARACTERS_MAX, MaskingTerms
 
 RUN, CLUSTER = "cats-01234567", "amsterdam"
 FIRST = 1_000_000_000
@@ -17,6 +32,12 @@ def opened(round_: int, model_bytes: int | None = MODEL) -> Opened:
         run=RUN, round=round_, at=datetime(2026, 1, 2, tzinfo=UTC), task=Task.TRAIN, training_round=round_, clusters=(CLUSTER,), minimum=1,
         model=model,
     )  # fmt: skip
+
+
+def masked(round_: int, bits: int, contents: tuple[Contents, ...] = ()) -> Opened:
+    plain = opened(round_)
+    terms = MaskingTerms.model_construct(clip=8.0, bits=bits, weights="public", step_seconds=60.0)
+    return plain.model_copy(update={"masking": terms, "model": Model.model_construct(bytes=MODEL, contents=contents)})
 
 
 def chunk(round_: int, size: int, cluster: str = CLUSTER) -> Stored:
@@ -112,3 +133,36 @@ def test_a_subject_that_no_pattern_finds_is_too_much_whatever_it_holds():
     quotas = Quotas(FIRST).opens(opened(1)).stores(Stored(RUN, CLUSTER, -1, 1, is_hidden=True))
 
     assert excess(quotas, CLUSTER) == "it stored 1 bytes under subjects with a wildcard for a word, which nobody does but to hide something"
+
+
+@pytest.mark.parametrize(("bits", "contents", "update"), [
+    (32, (Contents(elements=MODEL // 2, largest=1),), 2 * MODEL),  # of floats that have two bytes
+    (64, (Contents(elements=MODEL // 8, largest=1), Contents(elements=0, largest=0)), MODEL),  # and eight
+    (64, (), 8 * MODEL),
+])  # fmt: skip
+def test_a_masked_update_may_have_an_integer_for_each_number_of_the_model(bits: int, contents: tuple[Contents, ...], update: int):
+    quotas = Quotas(FIRST).opens(masked(1, bits, contents)).stores(chunk(1, UPDATES_MAX * update + SLACK_BYTES))
+
+    assert excess(quotas, CLUSTER) == ""
+    assert excess(quotas.stores(chunk(1, 1)), CLUSTER) != ""
+
+
+def test_a_cluster_that_masks_with_119_others_round_after_round_says_no_more_than_it_may():
+    """The facts are as large as their schemas let them be, every name included; beside them it contributes to each round."""
+    key, sealed, at, rounds = "k" * 43 + "=", "s" * 400, datetime(2026, 1, 2, tzinfo=UTC), 200
+    names = [f"{'c' * 60}{number:03}" for number in range(MASKED_MAX)]
+    known = {"at": at, "run": RUN, "round": 1, "cluster": names[0]}
+    stated = (
+        Keyed(**known, weight=1, metrics={}, mask_key=key, seal_key=key, certificate="p" * CERTIFICATE_CHARACTERS_MAX, signature="s" * 800),
+        Shared(**known, sealed=dict.fromkeys(names, sealed), commitments=dict.fromkeys(names, (key, key))),
+        Revealed(**known, seeds=dict.fromkeys(names, sealed), keys={}),
+    )  # fmt: skip
+    written = [envelope.write(fact, "/collaborator") for fact in stated]
+    size = sum(len(wire.body) + sum(map(len, (*wire.headers, *wire.headers.values()))) for wire in written)
+    quotas = Quotas(FIRST)
+    for number in range(rounds):
+        quotas = quotas.opens(masked(number, 32)).stores(Stored(RUN, CLUSTER, number, size + FACT_BYTES_EACH, is_fact=True))
+
+    assert excess(quotas, CLUSTER) == ""
+    assert MASKED_FACT_BYTES_EACH - 20_000 < size < MASKED_FACT_BYTES_EACH
+    assert excess(quotas.stores(Stored(RUN, CLUSTER, 1, rounds * 20_000 + FACT_BYTES, is_fact=True)), CLUSTER) != ""

@@ -63,6 +63,7 @@ def test_the_keys_of_a_bus_are_made_once_and_the_servers_names_are_what_was_said
     assert set(first) == {
         "authorities.crt", "services.crt", "services.key", "clusters.crt", "clusters.key", "nats.pem", "authorizer.pem", "scheduler.pem",
         "aggregator.pem", "status.pem", "driver.pem", "cli.pem", "callout.seed", "callout.conf", "callout.password", "system.password",
+        "noise.secret",
     }  # fmt: skip
     assert {name for name in first if first[name] != second[name]} == {"nats.pem"}
     assert {stat.S_IMODE(path.stat().st_mode) for path in Path("hub").glob("*.key")} == {0o600}

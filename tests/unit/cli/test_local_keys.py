@@ -34,8 +34,8 @@ def written(keys: Keys) -> dict[str, str]:
 def test_there_is_a_bundle_for_everybody_and_nobody_else_may_read_any(keys: Keys) -> None:
     assert sorted(written(keys)) == [
         "aggregator.pem", "authorities.crt", "authorizer.pem", "callout.password", "callout.seed", "cli.pem", "clusters.crt",
-        "clusters.key", "collaborator-amsterdam.pem", "driver.pem", "nats.pem", "scheduler.pem", "services.crt", "services.key",
-        "status.pem", "system.password",
+        "clusters.key", "collaborator-amsterdam.pem", "driver.pem", "nats.pem", "noise.secret", "scheduler.pem", "services.crt",
+        "services.key", "status.pem", "system.password",
     ]  # fmt: skip
     assert {path.stat().st_mode & 0o777 for path in keys.path.iterdir()} == {0o600}
     assert keys.path.stat().st_mode & 0o777 == 0o700

@@ -4,6 +4,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -31,8 +32,8 @@ def test_a_federation_is_its_services_and_then_the_driver_and_a_collaborator_for
     assert roles(deployment) == (
         (
             _module("scheduler", "scheduler", "0"),
-            _module("aggregator-0", "aggregator", "0"),
-            _module("aggregator-1", "aggregator", "1"),
+            _module("aggregator-0", "aggregator", "0", FEDPLANE_NOISE_SECRET="/state/keys/noise.secret"),
+            _module("aggregator-1", "aggregator", "1", FEDPLANE_NOISE_SECRET="/state/keys/noise.secret"),
             _module("status", "status", "0", FEDPLANE_PAGE_PORT="4281", FEDPLANE_PAGE_HOST="127.0.0.1"),
         ),
         (
@@ -86,6 +87,8 @@ def test_each_process_of_a_federation_with_keys_shows_its_own_bundle_and_a_clust
     assert {(process.environment["FEDPLANE_NATS_URL"], process.environment["FEDPLANE_INSECURE"]) for process in every} == {
         ("tls://127.0.0.1:4300", "false")
     }
+    whose_peers = {process.name: told for process in every if (told := process.environment.get("FEDPLANE_PEERS_AUTHORITY"))}
+    assert whose_peers == {"collaborator-b": f"{tmp_path}/clusters.crt"}
 
 
 def test_only_the_authorizer_is_told_where_the_secrets_are_and_what_they_are_nobody(tmp_path: Path):
@@ -99,6 +102,19 @@ def test_only_the_authorizer_is_told_where_the_secrets_are_and_what_they_are_nob
     assert [str(path) in str(told.environment) for path in secrets] == [True] * 3
     assert [str(path) in others or path.read_text() in f"{told}{others}" for path in secrets] == [False] * 3
     assert str(told.health_port) == told.environment["FEDPLANE_HEALTH_PORT"]
+
+
+@pytest.mark.parametrize("insecure", [True, False])
+def test_only_aggregators_are_told_where_noise_is_drawn_from_and_all_of_them_the_same(tmp_path: Path, insecure: bool):
+    keys = None if insecure else Keys(tmp_path / "keys")
+    deployment = Deployment(Directory(tmp_path), Configuration(4300, 2_000_000_000), (Cluster(name="b"),), 2, keys=keys)
+
+    told = {process.name: process.environment.get("FEDPLANE_NOISE_SECRET") for stage in roles(deployment) for process in stage}
+
+    assert {name: path for name, path in told.items() if path} == {
+        "aggregator-0": f"{tmp_path}/keys/noise.secret",
+        "aggregator-1": f"{tmp_path}/keys/noise.secret",
+    }
 
 
 def test_the_wait_before_a_restart_doubles_up_to_five_seconds_and_after_ten_restarts_there_is_none():

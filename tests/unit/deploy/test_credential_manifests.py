@@ -66,6 +66,18 @@ def test_each_sees_its_own_certificate_and_only_the_authorizer_what_signs_rights
 
 
 @every_federation
+def test_only_aggregators_have_what_noise_is_drawn_from_where_their_settings_say(name: str) -> None:
+    itself = named(name, "Deployment", "aggregator")
+    (volume,) = [each for each in pod(itself)["volumes"] if each.get("secret", {}).get("secretName") == "fedplane-noise"]
+    mounts = {each["name"]: each["mountPath"] for each in container(itself)["volumeMounts"]}
+    (item,) = volume["secret"]["items"]
+    told = {key: said for each in of_kind(name, "ConfigMap") for key, said in each["data"].items()}
+
+    assert [workload["metadata"]["name"] for workload in workloads(name) if "fedplane-noise" in mounted(workload)] == ["aggregator"]
+    assert told["FEDPLANE_NOISE_SECRET"] == f"{mounts[volume['name']]}/{item['path']}"
+
+
+@every_federation
 @every_role
 def test_a_service_finds_its_credentials_where_its_settings_say(name: str, role: str) -> None:
     itself = named(name, "Deployment", role)
@@ -74,9 +86,9 @@ def test_a_service_finds_its_credentials_where_its_settings_say(name: str, role:
     (volume,) = [each for each in pod(itself)["volumes"] if each["name"] == "credentials"]
     paths = {item["path"] for source in volume["projected"]["sources"] for each in source.values() for item in each["items"]}
 
-    assert {f"{mounts['credentials']}/{path}" for path in paths} == {
-        told[f"FEDPLANE_TLS_{what}"] for what in ("CERTIFICATE", "KEY", "AUTHORITY")
-    }
+    wanted = [f"FEDPLANE_TLS_{what}" for what in ("CERTIFICATE", "KEY", "AUTHORITY")]
+    wanted += ["FEDPLANE_CLUSTERS_AUTHORITY"] if role == "scheduler" else []
+    assert {f"{mounts['credentials']}/{path}" for path in paths} == {told[variable] for variable in wanted}
     assert all(told[variable].startswith("tls://") for variable in ("FEDPLANE_NATS_URL", "FEDPLANE_INSIDE_URL"))
 
 

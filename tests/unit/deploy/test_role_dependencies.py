@@ -67,7 +67,7 @@ def test_a_role_starts_with_its_own_libraries_only(main: str) -> None:
         ("scheduler", {"numpy", "typer", "rich", "yaml"}),
         ("status", {"numpy", "typer", "rich", "yaml"}),
         ("aggregator", {"typer", "rich", "yaml", "safetensors"}),
-        ("collaborator", {"numpy", "typer", "rich", "yaml"}),
+        ("collaborator", {"kubernetes", "typer", "rich", "yaml"}),
         ("cli", {"numpy", "pytest", "hypothesis"}),
     ],
 )

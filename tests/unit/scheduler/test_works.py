@@ -1,5 +1,7 @@
 """What a cluster is sent: the whole work for a small resource, and what changes it."""
 
+from dataclasses import replace
+
 import pytest
 
 from fedplane.runtime.errors import BadInput
@@ -166,6 +168,14 @@ def test_where_the_bus_asks_for_nothing_the_pod_has_nothing_and_is_told_so():
     assert {"name": "FEDPLANE_INSECURE", "value": "true"} in collaborator["env"]
     assert not [each for each in collaborator["env"] if "TLS" in each["name"]]
     assert ([each["name"] for each in volumes], collaborator["volumeMounts"]) == (["shared"], [SHARED])
+
+
+def test_a_cluster_is_sent_by_what_it_knows_the_others_whom_it_masks_with():
+    made = sent(outfit=replace(OUTFIT, peers="theirs"))
+    (collaborator, _) = pod(made)["containers"]
+
+    assert made["spec"]["workload"]["manifests"][1]["data"] == {"services.crt": AUTHORITY, "clusters.crt": "theirs"}
+    assert {"name": "FEDPLANE_PEERS_AUTHORITY", "value": "/authority/clusters.crt"} in collaborator["env"]
 
 
 def test_of_a_file_with_a_key_a_cluster_is_sent_the_certificates_alone():

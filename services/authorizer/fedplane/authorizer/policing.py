@@ -18,6 +18,7 @@ from typing import Protocol
 import structlog
 
 from fedplane.authorizer import jetstream as js
+from fedplane.authorizer.grants import ANSWERS
 from fedplane.authorizer.quotas import Quotas, Stored, excess
 from fedplane.runtime.errors import BusError
 from fedplane.runtime.ports import Log
@@ -25,9 +26,6 @@ from fedplane.schemas.facts import (
     Archived,
     Cancelled,
     Completed,
-    Contributed,
-    Declined,
-    Evaluated,
     Failed,
     Opened,
     Revoked,
@@ -41,7 +39,6 @@ from fedplane.schemas.subjects import bulk_of_run, parse_update, updates_of
 
 __all__ = ["Policing", "Sizes"]
 
-ANSWERS: tuple[type[RunFact], ...] = (Contributed, Declined, Evaluated)
 ENDS: tuple[type[RunFact], ...] = (Completed, Failed, Cancelled, Archived)
 FOLLOWED = [Opened.pattern(), *(fact.pattern() for fact in ENDS)]
 

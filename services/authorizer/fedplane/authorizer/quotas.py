@@ -12,17 +12,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from fedplane.schemas.facts import Opened
+from fedplane.schemas.models import Model
+from fedplane.schemas.privacy_terms import MaskingTerms
 
-__all__ = ["FACT_BYTES", "FACT_BYTES_EACH", "ROUNDS_KEPT", "SLACK_BYTES", "UPDATES_MAX", "Answers", "Quotas", "Stored", "excess"]
+__all__ = [
+    "FACT_BYTES", "FACT_BYTES_EACH", "MASKED_FACT_BYTES_EACH", "ROUNDS_KEPT", "SLACK_BYTES", "UPDATES_MAX", "Answers", "Quotas", "Stored",
+    "excess",
+]  # fmt: skip
 
 UPDATES_MAX = 4
-"""How many times the model's size the updates of one cluster in one round may have: SCAFFOLD sends two, and an upload may be sent twice."""
+"""How many times the size of an update those of one cluster in one round may have: SCAFFOLD sends two, and an upload may be sent twice.
+
+An update has the model's size, and a masked one an integer of 32 or 64 bits for each of its numbers, whatever they were.
+"""
 
 SLACK_BYTES = 64_000_000
 """What is tolerated besides, of a small model or for a round that is not known: 64 chunks are on their way at most."""
 
 FACT_BYTES, FACT_BYTES_EACH = 1_000_000, 64_000
 """What the facts of one cluster may have in a run, and more for each of its rounds: the pieces of an update of 2 GB are 40 kB."""
+
+MASKED_FACT_BYTES_EACH = 150_000
+"""More for a masked round: a certificate, and for each of 119 neighbours a sealed share, digests and a revealed share.
+
+With the longest names and certificates that the facts take it is 140 kB; that of an honest cluster with 31 neighbours is 13 kB.
+"""
 
 ROUNDS_KEPT = 8
 """For how many rounds that a cluster answered last its bytes are counted by round. What comes for those before is counted together."""
@@ -75,17 +89,21 @@ class Quotas:
 
     first: int
     opened: Mapping[int, int] = field(default_factory=dict)
+    masked: int = 0
+    """How many of them are masked."""
+
     answers: Mapping[str, Answers] = field(default_factory=dict)
 
     def opens(self, opened: Opened) -> "Quotas":
         """A round has begun."""
-        allowed = self.first if opened.model is None else UPDATES_MAX * opened.model.bytes + SLACK_BYTES
+        allowed = self.first if opened.model is None else UPDATES_MAX * _update_bytes(opened.model, opened.masking) + SLACK_BYTES
         answers = {
             cluster: replace(known, elsewhere=_without(known.elsewhere, opened.round)).counts(opened.round, known.elsewhere[opened.round])
             for cluster, known in self.answers.items()
             if opened.round in known.elsewhere
         }
-        return replace(self, opened={**self.opened, opened.round: allowed}, answers={**self.answers, **answers})
+        masked = self.masked + (opened.masking is not None and opened.round not in self.opened)
+        return replace(self, opened={**self.opened, opened.round: allowed}, masked=masked, answers={**self.answers, **answers})
 
     def stores(self, stored: Stored) -> "Quotas":
         """A message was stored."""
@@ -107,6 +125,14 @@ class Quotas:
         return tuple(sorted(number for number in known.elsewhere if number != NO_ROUND))
 
 
+def _update_bytes(model: Model, masking: MaskingTerms | None) -> int:
+    """What one update has. Of a model that does not say how many numbers it has, each byte may be one."""
+    if masking is None:
+        return model.bytes
+    numbers = sum(each.elements for each in model.contents) if model.contents else model.bytes
+    return max(model.bytes, numbers * masking.bits // 8)
+
+
 def _without(elsewhere: Mapping[int, int], round_: int) -> Mapping[int, int]:
     return {number: had for number, had in elsewhere.items() if number != round_}
 
@@ -124,6 +150,6 @@ def excess(quotas: Quotas, cluster: str) -> str:
     if known.hidden:
         return f"it stored {known.hidden:,} bytes under subjects with a wildcard for a word, which nobody does but to hide something"
     rounds = len(quotas.opened)
-    if known.facts > (most := FACT_BYTES + FACT_BYTES_EACH * rounds):
+    if known.facts > (most := FACT_BYTES + FACT_BYTES_EACH * rounds + MASKED_FACT_BYTES_EACH * quotas.masked):
         return f"its facts have {known.facts:,} bytes, and in {rounds} rounds {most:,} are many"
     return ""

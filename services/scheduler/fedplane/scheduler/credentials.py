@@ -16,8 +16,8 @@ from typing import Any
 from fedplane.runtime.errors import BadInput
 
 __all__ = [
-    "AUTHORITY_FILE", "BUNDLE", "CERTIFICATE_SECRET", "DRIVER_SECRET", "KEEPER_SECRET", "Shown", "certificates", "check_address",
-    "of_cluster", "of_driver", "of_keeper",
+    "AUTHORITY_FILE", "BUNDLE", "CERTIFICATE_SECRET", "DRIVER_SECRET", "KEEPER_SECRET", "PEERS_FILE", "Shown", "certificates",
+    "check_address", "of_cluster", "of_driver", "of_keeper",
 ]  # fmt: skip
 
 CERTIFICATE, CERTIFICATE_SECRET = "/certificate", "fedplane-collaborator-fedplane.io-collaborator-client-cert"
@@ -25,6 +25,9 @@ CERTIFICATE, CERTIFICATE_SECRET = "/certificate", "fedplane-collaborator-fedplan
 
 AUTHORITY, AUTHORITY_FILE = "/authority", "services.crt"
 """Where it sees the authority of the bus, and in which file: that of the ConfigMap that comes with the work, under the run's id."""
+
+PEERS_FILE = "clusters.crt"
+"""There as well: the authority of clusters, by which those that mask their updates know each other's keys."""
 
 CREDENTIALS, BUNDLE = "/credentials", "credentials.pem"
 """Where a Job on the hub sees its bundle, and the key of the Secret that has it."""
@@ -50,14 +53,18 @@ NOTHING = Shown({"FEDPLANE_INSECURE": "true"})
 """For a bus that asks for nothing; a process has to be told so, or it does not start."""
 
 
-def of_cluster(run: str, *, secure: bool) -> Shown:
-    """A collaborator's, on its cluster. The add-on renews the certificate while the pod runs, and the collaborator reads it anew."""
+def of_cluster(run: str, *, secure: bool, knows_peers: bool) -> Shown:
+    """A collaborator's, on its cluster. The add-on renews the certificate while the pod runs, and the collaborator reads it anew.
+
+    `knows_peers` is whether the authority of clusters is sent to it, too.
+    """
     if not secure:
         return NOTHING
     told = {
         "FEDPLANE_TLS_CERTIFICATE": f"{CERTIFICATE}/tls.crt",
         "FEDPLANE_TLS_KEY": f"{CERTIFICATE}/tls.key",
         "FEDPLANE_TLS_AUTHORITY": f"{AUTHORITY}/{AUTHORITY_FILE}",
+        **({"FEDPLANE_PEERS_AUTHORITY": f"{AUTHORITY}/{PEERS_FILE}"} if knows_peers else {}),
     }
     # Not optional: a pod that comes before the certificate waits for it.
     secret = {"name": "certificate", "secret": {"secretName": CERTIFICATE_SECRET}}

@@ -4,6 +4,7 @@ It sets no timers, holds no leases and stores nothing; any number of replicas ma
 """
 
 import asyncio
+from pathlib import Path
 
 from fedplane.runtime.errors import BadInput
 from fedplane.runtime.hub import open_hub
@@ -52,7 +53,7 @@ def main() -> None:
                 tasks.create_task(tend(bus.log, hub, clusters, intake))
                 authority, secure = _authority(settings), settings.tls_certificate is not None
                 told = settings.handed_on(settings.outside_otlp_endpoint)
-                outfit = Outfit(settings.collaborator_image, settings.outside_url, told, authority)
+                outfit = Outfit(settings.collaborator_image, settings.outside_url, told, authority, _peers(settings))
                 tasks.create_task(deliver(bus.log, hub, clusters, outfit, sending))
                 keeper = Keeper(settings.cli_image, settings.inside_url, settings.storage_group, secure)
                 tasks.create_task(deposit(bus.log, hub, keeper, Storing()))
@@ -69,12 +70,22 @@ def _authority(settings: Settings) -> str:
     path = settings.outside_authority or settings.tls_authority or settings.tls_certificate
     if settings.tls_certificate is None or path is None:
         return ""
+    return _certificates(path, "the bus", "FEDPLANE_OUTSIDE_AUTHORITY")
+
+
+def _peers(settings: Settings) -> str:
+    """By what clusters know one another, in PEM; empty if nobody has said it. Raises BadInput for a file that cannot be it."""
+    path = settings.clusters_authority
+    return "" if path is None else _certificates(path, "clusters", "FEDPLANE_CLUSTERS_AUTHORITY")
+
+
+def _certificates(path: Path, whose: str, setting: str) -> str:
     try:
         return certificates(path.read_text(encoding="ascii"))
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"cannot read the authority of the bus in {path}: {error}; see FEDPLANE_OUTSIDE_AUTHORITY") from error
+        raise BadInput(f"cannot read the authority of {whose} in {path}: {error}; see {setting}") from error
     except BadInput as error:
-        raise BadInput(f"{path} is no authority of the bus: {error}; see FEDPLANE_OUTSIDE_AUTHORITY") from error
+        raise BadInput(f"{path} is no authority of {whose}: {error}; see {setting}") from error
 
 
 if __name__ == "__main__":

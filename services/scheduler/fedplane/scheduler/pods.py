@@ -76,12 +76,14 @@ class Outfit:
     `image` is the collaborator's, `bus_url` the bus as the pod sees it where a run has no listener of its own.
     `telemetry` are the variables by which it is told where its traces and metrics go, if they go anywhere.
     `authority` is that of the bus's certificate, in PEM. Without one the pods are told that the bus asks nobody who he is.
+    `peers` is that of clusters' certificates, by which clusters know each other.
     """
 
     image: str
     bus_url: str
     telemetry: Mapping[str, str] = field(default_factory=dict)
     authority: str = ""
+    peers: str = ""
 
     @property
     def secure(self) -> bool:
@@ -107,7 +109,7 @@ def pod(run: str, resource: FederatedLearning, chosen: Chosen, outfit: Outfit) -
     check_address("FEDPLANE_OUTSIDE_URL", outfit.bus_url, secure=outfit.secure)
     template = resource.spec.client.template
     data = special.data or template.data
-    shown = of_cluster(run, secure=outfit.secure)
+    shown = of_cluster(run, secure=outfit.secure, knows_peers=bool(outfit.peers))
     volumes = [SHARED_VOLUME, *shown.volumes, *_data(data, chosen)]
     collaborator = _told(_ours("collaborator", outfit, ["python", "-m", "fedplane.collaborator.main"]), run, outfit, shown, chosen.cluster)
     parts = [collaborator, _app(resource, special, image, data, chosen)]

@@ -31,6 +31,11 @@ class Settings(HubSettings):
     None: the one by which we know the bus. It is read when the scheduler starts.
     """
 
+    clusters_authority: Path | None = None
+    """The authority of clusters' certificates, in PEM, which clusters are sent as well: by it they know with whom they mask their updates.
+    None: they know nobody, and decline in runs with spec.privacy.secureAggregation. It is read when the scheduler starts.
+    """
+
     cli_image: str = ""
     """The command line's image, with what it needs for buckets, for the Jobs that keep models on the hub. Without it none is made."""
 

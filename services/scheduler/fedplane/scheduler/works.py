@@ -1,7 +1,8 @@
 """A cluster's part of a run as a ManifestWork: what Open Cluster Management's agent is to run there, and what it is to report back.
 
 One work per run and cluster, in the cluster's namespace on the hub, under the run's id, which is a legal name and label everywhere.
-It holds one Job, and the authority by which its pod knows the bus. Namespace and ServiceAccount come with the add-on (deploy/addon).
+It holds one Job, and the authorities by which its pod knows the bus and other clusters.
+Namespace and ServiceAccount come with the add-on (deploy/addon).
 
 A work is never changed: a Job's pod cannot be, and a scheduler of the next version must not touch what the last one has under way.
 It is made when its cluster should work and deleted when it should not. When that is the case is told in `sending`.
@@ -11,7 +12,7 @@ import json
 from typing import Any
 
 from fedplane.runtime.errors import BadInput
-from fedplane.scheduler.credentials import AUTHORITY_FILE
+from fedplane.scheduler.credentials import AUTHORITY_FILE, PEERS_FILE
 from fedplane.scheduler.pods import Outfit, pod
 from fedplane.schemas.models import Chosen
 from fedplane.schemas.resources import FederatedLearning
@@ -97,7 +98,8 @@ def _authority(run: str, labels: dict[str, str], outfit: Outfit) -> list[dict[st
     if not outfit.secure:
         return []
     metadata = {"name": run, "namespace": NAMESPACE, "labels": labels}
-    return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {AUTHORITY_FILE: outfit.authority}}]
+    data = {AUTHORITY_FILE: outfit.authority, **({PEERS_FILE: outfit.peers} if outfit.peers else {})}
+    return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}]
 
 
 def _seconds_at_most(resource: FederatedLearning) -> int:
