@@ -6,11 +6,12 @@ What it is compared with is the business of `frameworks`.
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import count, pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,9 @@ KILL_ROUND = 2
 class OurFederation:
     """The services, a driver and two collaborators, all of them running."""
 
-    def __init__(self, directory: Path, up: Up, bus: Bus) -> None:
+    def __init__(self, directory: Path, up: Up, bus: Bus, clusters: Sequence[str]) -> None:
         self._directory = directory
+        self._clusters = clusters
         self._up = up
         self._bus = bus
         self._numbers = count(1)
@@ -53,11 +55,20 @@ class OurFederation:
         return self._up.pids
 
     async def play(
-        self, kilobytes: int, rounds: int, *, own_server: bool = False, pause_seconds: float = 0.0, kill: str | None = None
+        self,
+        kilobytes: int,
+        rounds: int,
+        *,
+        own_server: bool = False,
+        pause_seconds: float = 0.0,
+        kill: str | None = None,
+        privacy: Mapping[str, Any] = MappingProxyType({}),
     ) -> Played:
         """Run the app to its end, with the app's own ServerApp or with our strategy. `kill` names a process that is killed on the way."""
         config = {"kilobytes": kilobytes, "rounds": rounds, "pause-seconds": pause_seconds}
-        run, _ = await submit(self._bus, _resource(f"numbers-{next(self._numbers)}", config, own_server), datetime.now(UTC))
+        more = {"privacy": dict(privacy), **({"strategy": {"name": "app"}} if own_server else {})}
+        resource = _resource(f"numbers-{next(self._numbers)}", config, len(self._clusters), more)
+        run, _ = await submit(self._bus, resource, datetime.now(UTC))
         begun: list[datetime] = []
         async for fact in facts_of(self._bus, run):
             match fact:
@@ -79,22 +90,22 @@ class OurFederation:
 
 
 @asynccontextmanager
-async def our_federation(directory: Path, *, restart: bool) -> AsyncIterator[OurFederation]:
+async def our_federation(directory: Path, *, restart: bool, clusters: Sequence[str] = CLUSTERS) -> AsyncIterator[OurFederation]:
     """Start it, wait until its clusters have spoken, and end it. `restart` says whether what dies is started again."""
     os.environ["FEDPLANE_PYTHON"] = str(FLOWER_PYTHON)  # for the collaborators and the driver, which have our environment
-    clusters = _clusters_file(directory)
+    file = _clusters_file(directory, clusters)
     async with (
         federation(
-            directory / "state", clusters=clusters, port=0, aggregators=1, store_bytes=STORE_BYTES, restart=restart, insecure=True
+            directory / "state", clusters=file, port=0, aggregators=1, store_bytes=STORE_BYTES, restart=restart, insecure=True
         ) as up,
         bus_at(up.nats_url, "benchmark") as bus,
     ):
-        await _advertised(bus, set(CLUSTERS))
-        yield OurFederation(directory, up, bus)
+        await _advertised(bus, set(clusters))
+        yield OurFederation(directory, up, bus, clusters)
 
 
-def _clusters_file(directory: Path) -> Path:
-    offered = [{"name": name, "claims": {"numbers": "none"}, "allocatable": {"cpu": "1", "memory": "1Gi"}} for name in CLUSTERS]
+def _clusters_file(directory: Path, clusters: Sequence[str]) -> Path:
+    offered = [{"name": name, "claims": {"numbers": "none"}, "allocatable": {"cpu": "1", "memory": "1Gi"}} for name in clusters]
     directory.mkdir()
     file = directory / "clusters.yaml"
     file.write_text(json.dumps({"clusters": offered}))  # JSON is YAML
@@ -108,7 +119,7 @@ async def _advertised(bus: Bus, missing: set[str]) -> None:
             return
 
 
-def _resource(name: str, config: dict[str, Any], own_server: bool) -> FederatedLearning:
+def _resource(name: str, config: dict[str, Any], clusters: int, more: dict[str, Any]) -> FederatedLearning:
     return FederatedLearning.model_validate(
         {
             "apiVersion": "federation-ai.open-cluster-management.io/v1alpha1",
@@ -116,11 +127,11 @@ def _resource(name: str, config: dict[str, Any], own_server: bool) -> FederatedL
             "metadata": {"name": name, "uid": "0123456789", "annotations": {"fedplane.io/app": str(APP)}},
             "spec": {
                 "framework": "flower",
-                "server": {"rounds": config["rounds"], "minAvailableClients": len(CLUSTERS)},
+                "server": {"rounds": config["rounds"], "minAvailableClients": clusters},
                 "rounds": {"evaluate": True, "attempts": 1},
                 "data": {"claim": "numbers"},
                 "config": config,
-                **({"strategy": {"name": "app"}} if own_server else {}),
+                **more,
             },
         }
     )

@@ -17,6 +17,7 @@ from fedplane.cli.server import refusal
 from fedplane.runtime.memory import MemoryBus
 from fedplane.schemas import facts
 from fedplane.schemas.models import Chosen, Refused, Term
+from fedplane.schemas.privacy_terms import Spent
 from fedplane.status.page.main import look
 from fedplane.status.page.settings import PageSettings
 
@@ -187,6 +188,22 @@ def many(number: int = MANY) -> list[facts.Fact]:
     scheduled = story.scheduled().model_copy(update={"participants": chosen, "refused": refused})
     ended = [story.closed(16, 1), story.aggregated(17, 1, 1, **{MARKUP: 0.5, "loss": -7.5e-05})]
     return [story.submitted(), scheduled, story.started(), opened, *answers, *declined, *ended, *offers]
+
+
+def test_epsilon_is_shown_of_a_run_with_noise_of_each_of_its_rounds_and_as_a_curve(tab: Browser) -> None:
+    story = Story()
+    costs = iter(Spent(epsilon=n, delta=1e-5, rounds=n, multiplier=1.0, clip=1.0, accountant="pld") for n in (3, 5))
+    said = [fact.model_copy(update={"privacy": next(costs)}) if isinstance(fact, facts.Aggregated) else fact for fact in story.whole()]
+    with page_of(*said) as page:
+        tab.open(f"{page}#/run/{story.run}")
+        tab.until("document.querySelector('figure[data-key^=privacy]')")
+
+        assert (
+            tab.run("document.querySelector('[data-key=Privacy] dd').textContent") == "epsilon 5 at delta 0.00001, by 5 rounds with noise"
+        )
+        assert tab.run("document.querySelector('figure[data-key^=privacy] strong').textContent") == "5"
+        assert "epsilon so far 5" in str(tab.run("document.querySelector('.round-head').textContent"))
+        assert tab.faults == []
 
 
 def test_a_thousand_clusters_are_drawn_at_once_and_what_they_say_stays_text(tab: Browser, tmp_path: Path) -> None:

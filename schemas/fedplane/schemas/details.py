@@ -9,8 +9,9 @@ from typing import Any
 
 from fedplane.schemas import facts
 from fedplane.schemas.models import Metrics
+from fedplane.schemas.privacy_terms import Spent
 
-__all__ = ["METRICS_FIRST", "METRICS_SHOWN_MAX", "detail", "metrics_line", "shown"]
+__all__ = ["METRICS_FIRST", "METRICS_SHOWN_MAX", "detail", "metrics_line", "privacy_line", "shown"]
 
 METRICS_SHOWN_MAX = 4
 """How many metrics have a place of their own: an app may measure hundreds, and a line has room for about so many."""
@@ -31,6 +32,11 @@ def shown(names: Iterable[str]) -> list[str]:
 def metrics_line(metrics: Metrics) -> str:
     """The metrics that people look at first, on one line."""
     return " ".join(f"{name}={metrics[name]:.4g}" for name in shown(metrics))
+
+
+def privacy_line(spent: Spent | None) -> str:
+    """What noise has cost, if there is any."""
+    return "" if spent is None else f"epsilon={spent.epsilon:.4g} delta={spent.delta:.4g}"
 
 
 def detail(fact: facts.Fact) -> str:
@@ -59,7 +65,9 @@ DETAILS: dict[type[facts.Fact], Callable[[Any], str]] = {
     facts.Rejected: lambda fact: f"{fact.reason}: {fact.message}",
     facts.Closed: lambda fact: fact.reason,
     facts.Folded: lambda fact: f"bytes={fact.piece.bytes} members={len(fact.members)}",
-    facts.Aggregated: lambda fact: f"{fact.task}, training round {fact.training_round}: {metrics_line(fact.metrics)}",
+    facts.Aggregated: lambda fact: (
+        f"{fact.task}, training round {fact.training_round}: {metrics_line(fact.metrics)} {privacy_line(fact.privacy)}".rstrip()
+    ),
     facts.RoundFailed: lambda fact: f"{fact.reason}: {fact.message}",
     facts.Completed: lambda fact: metrics_line(fact.metrics),
     facts.Failed: lambda fact: f"{fact.reason}: {fact.message}",

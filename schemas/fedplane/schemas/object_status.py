@@ -15,7 +15,7 @@ from fedplane.schemas.parts import Part
 
 __all__ = [
     "CLUSTERS_SHOWN_MAX", "ROUNDS_SHOWN_MAX", "CriterionStatus", "ListenerStatus", "ModelStatus", "ObjectCondition", "ObjectStatus",
-    "ParticipantStatus", "RefusalStatus", "RoundStatus",
+    "ParticipantStatus", "PrivacyStatus", "RefusalStatus", "RoundStatus",
 ]  # fmt: skip
 
 CLUSTERS_SHOWN_MAX = 500
@@ -122,6 +122,8 @@ class RoundStatus(Part):
     """When it ended."""
     metrics: Scores = {}
     """The weighted means of what its members measured, by name."""
+    epsilon: float | None = None
+    """What the noise in the run's models had cost when the round had its result."""
 
 
 class ModelStatus(Part):
@@ -135,6 +137,19 @@ class ModelStatus(Part):
     """BLAKE3 over the digests of the layout and of the shards, in order."""
     bytes: int
     """How many bytes it has."""
+
+
+class PrivacyStatus(Part):
+    """What the noise in the run's models has cost: they are (epsilon, delta)-differentially private as to each cluster's part in them."""
+
+    epsilon: float
+    """By which factor, e to the power of it, odds may change if one cluster's updates are replaced by none."""
+    delta: float
+    """With which probability that need not hold."""
+    rounds: int
+    """How many rounds have cost something, those included that failed when a part of their result was known."""
+    accountant: Literal["pld", "rdp"]
+    """How it was computed: from the privacy loss distribution, or from Rényi's divergence."""
 
 
 class ObjectStatus(Part):
@@ -170,5 +185,7 @@ class ObjectStatus(Part):
     """The clusters that do not take part, by name."""
     metrics: Scores = {}
     """What was last measured of the model, by name."""
+    privacy: PrivacyStatus | None = None
+    """What the noise in the run's models has cost so far."""
     model: ModelStatus | None = None
     """The latest model."""

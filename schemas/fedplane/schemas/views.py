@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fedplane.schemas.models import Chosen, Exposure, Instant, Metrics, Model, Refused, Task
 from fedplane.schemas.names import Name
+from fedplane.schemas.privacy_terms import Spent
 
 __all__ = ["MESSAGE_CHARACTERS_MAX", "ROUNDS_KEPT_MAX", "Condition", "Decline", "Phase", "RoundState", "RoundView", "RunView"]
 
@@ -77,6 +78,7 @@ class RoundView(_Shown):
     `message` says why a round failed, or why it was closed.
     `answered_seconds` is how long after the opening each of `answered` did, by its own clock against that of whoever opened the round.
     `carried` are the clusters that still work on the question of an earlier round, and on which; `left_out` who was not asked, and why.
+    `privacy` is what the noise in the run's models had cost when the round had its result.
     """
 
     round: int
@@ -96,6 +98,7 @@ class RoundView(_Shown):
     declined: tuple[Decline, ...] = ()
     rejected: tuple[Decline, ...] = ()
     metrics: Metrics = {}
+    privacy: Spent | None = None
 
 
 class RunView(_Shown):
@@ -108,6 +111,7 @@ class RunView(_Shown):
     `listeners` are how the bus is reached from outside the hub, of those that the run asks for and that have an address.
     `name`, `namespace`, `uid` and `generation` are the resource's, as it was when the run was asked for.
     `wanted` and `eligible` are how many clusters the run needed and how many fitted when it last had to wait.
+    `privacy` is what the noise in its models has cost so far, as of the last training round that has a result.
     """
 
     run: Name
@@ -133,6 +137,7 @@ class RunView(_Shown):
     refused: tuple[Refused, ...] = ()
     model: Model | None = None
     metrics: Metrics = {}
+    privacy: Spent | None = None
     storage: str = ""
     location: str = ""
     listeners: tuple[Exposure, ...] = ()

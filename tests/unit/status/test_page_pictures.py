@@ -68,12 +68,12 @@ def test_a_run_has_a_line_for_each_of_its_rounds() -> None:
         {
             "round": 1, "task": "train", "training_round": 1, "state": "Aggregated", "message": "everyone answered",
             "opened_at": at(4), "deadline": at(64), "closed_at": at(6), "ended_at": at(7), "invited": 2,
-            "outcomes": {"answered": 1, "rejected": 1}, "metrics": {"loss": 0.5}, "trace": "http://traces/1",
+            "outcomes": {"answered": 1, "rejected": 1}, "metrics": {"loss": 0.5}, "epsilon": None, "trace": "http://traces/1",
         },
         {
             "round": 2, "task": "train", "training_round": 2, "state": "Aggregated", "message": "everyone answered",
             "opened_at": at(8), "deadline": at(68), "closed_at": at(10), "ended_at": at(11), "invited": 2,
-            "outcomes": {"answered": 1, "declined": 1}, "metrics": {"loss": 0.25}, "trace": "http://traces/2",
+            "outcomes": {"answered": 1, "declined": 1}, "metrics": {"loss": 0.25}, "epsilon": None, "trace": "http://traces/2",
         },
     ]  # fmt: skip
 

@@ -22,6 +22,7 @@ from fedplane.schemas.object_status import (
     ObjectCondition,
     ObjectStatus,
     ParticipantStatus,
+    PrivacyStatus,
     RefusalStatus,
     RoundStatus,
 )
@@ -107,6 +108,7 @@ def _status(view: RunView, clusters: int) -> ObjectStatus:
             for refused in sorted(view.refused, key=lambda refused: refused.cluster)[:clusters]
         ),
         metrics=measured(view),
+        privacy=_privacy(view),
         model=_model(view),
     )
 
@@ -145,7 +147,15 @@ def _round(of: RoundView) -> RoundStatus:
         opened_at=_seconds(of.opened_at),
         ended_at=None if of.ended_at is None else _seconds(of.ended_at),
         metrics=of.metrics,
+        epsilon=of.privacy.epsilon if of.privacy else None,
     )
+
+
+def _privacy(view: RunView) -> PrivacyStatus | None:
+    spent = view.privacy
+    if spent is None:
+        return None
+    return PrivacyStatus(epsilon=spent.epsilon, delta=spent.delta, rounds=spent.rounds, accountant=spent.accountant)
 
 
 def _terms(terms: tuple[Term, ...]) -> tuple[CriterionStatus, ...]:

@@ -77,12 +77,13 @@ def _aggregated(view: RunView, fact: facts.Aggregated) -> RunView:
     of = _round(view, fact)
     if of is None or of.ended_at is not None:
         return view
-    ended = _with_round(view, of, state=RoundState.AGGREGATED, ended_at=fact.at, metrics=fact.metrics)
+    ended = _with_round(view, of, state=RoundState.AGGREGATED, ended_at=fact.at, metrics=fact.metrics, privacy=fact.privacy)
     counts = fact.task in (Task.TRAIN, Task.REPLY)
     done = max(view.training_rounds_done, fact.training_round) if counts else view.training_rounds_done
     model = view.model if fact.task is Task.REPLY else fact.model or view.model  # a mean of replies is no model that anybody could use
     message = f"{_question(view, of)}: done by {count(len(fact.members), 'cluster')}."
-    return ended.model_copy(update={"message": message, "model": model, "training_rounds_done": done})
+    told = {"message": message, "model": model, "training_rounds_done": done, "privacy": fact.privacy or view.privacy}
+    return ended.model_copy(update=told)
 
 
 def _failed(view: RunView, fact: facts.RoundFailed) -> RunView:

@@ -63,6 +63,7 @@ def overview(view: RunView, trace: Trace) -> dict[str, Any]:
         "phases": {phase.value: at.isoformat() for phase, at in view.phases.items()},
         "conditions": [condition.model_dump(mode="json") for condition in view.conditions],
         "measured": measured(view),
+        "privacy": view.privacy.model_dump(mode="json") if view.privacy else None,
         "model": _model(view),
         "location": view.location,
         "trace": trace(None),
@@ -112,6 +113,7 @@ def _round_line(of: RoundView, trace: Trace) -> dict[str, Any]:
         "invited": len(of.invited),
         "outcomes": _counts(of),
         "metrics": of.metrics,
+        "epsilon": of.privacy.epsilon if of.privacy else None,
         "trace": trace(of.round),
     }
 

@@ -5,6 +5,7 @@ import { el, number, svg, table } from "./parts.js";
 const SHOWN = 4; // charts beside each other that a screen has room for
 const WIDTH = 340, HEIGHT = 170, LEFT = 58, RIGHT = 12, TOP = 12, BOTTOM = 24;
 const FIRST = ["accuracy", "loss"];
+const SPENT = "privacy spent (epsilon)"; // beside what was measured, since the one is bought with the other
 const KINDS = [["evaluate", "evaluation"], ["train", "training"], ["reply", "replies"]];
 
 export function curves(view) {
@@ -21,6 +22,7 @@ export function curves(view) {
 }
 
 function rank(name) {
+  if (name === SPENT) return FIRST.length - 0.5;
   const place = FIRST.findIndex((known) => new RegExp(`(^|[^a-z])${known}$`).test(name));
   return place < 0 ? FIRST.length : place;
 }
@@ -29,7 +31,8 @@ function rank(name) {
 function metricsOf(rounds) {
   const found = new Map();
   for (const round of rounds) {
-    for (const [name, value] of Object.entries(round.metrics)) {
+    const spent = round.epsilon === null ? {} : { [SPENT]: round.epsilon };
+    for (const [name, value] of Object.entries({ ...round.metrics, ...spent })) {
       if (!found.has(name)) found.set(name, new Map());
       const kinds = found.get(name);
       if (!kinds.has(round.task)) kinds.set(round.task, new Map());

@@ -1,7 +1,7 @@
 // One run: how far it is, what was measured, what happened in each round, and why these clusters.
 
 import { curves } from "./curves.js";
-import { bytes, count, el, span, time, word } from "./parts.js";
+import { bytes, count, el, number, span, time, word } from "./parts.js";
 import { placementSection } from "./placement.js";
 import { look, now, state } from "./store.js";
 import { timelineSection } from "./timeline.js";
@@ -35,12 +35,17 @@ function madeIn(model) {
   return model.training_round === null ? "" : model.training_round ? `, of training round ${model.training_round}` : ", of the initialization";
 }
 
+function spent(privacy) {
+  return `epsilon ${number(privacy.epsilon)} at delta ${privacy.delta}, by ${count(privacy.rounds, "round")} with noise`;
+}
+
 function head(line, view) {
   const end = line.ended_at ? Date.parse(line.ended_at) : now();
   const facts = [
     ["Submitted", time(line.submitted_at, new Date(line.submitted_at).toLocaleString("en-GB"))],
     [line.ended_at ? "Took" : "For", span((end - Date.parse(line.submitted_at)) / 1000)],
     ["Clusters", `${line.chosen} chosen, ${line.refused} not`],
+    ...(view?.privacy ? [["Privacy", spent(view.privacy)]] : []),
     ...(view?.model ? [["Model", `${bytes(view.model.bytes)}${madeIn(view.model)}${view.location ? `, kept in ${view.location}` : ""}`]] : []),
     ["Namespace", line.namespace],
   ];

@@ -72,7 +72,8 @@ function outcomesSaid(round) {
 // One round
 
 function heading(of, line) {
-  const metrics = Object.entries(of.metrics).slice(0, 4).map(([metric, value]) => `${metric} ${number(value)}`).join(", ");
+  const spent = of.epsilon === null ? [] : [["epsilon so far", of.epsilon]];
+  const metrics = [...Object.entries(of.metrics).slice(0, 4), ...spent].map(([metric, value]) => `${metric} ${number(value)}`).join(", ");
   const took = ((of.ended_at ? Date.parse(of.ended_at) : now()) - Date.parse(of.opened_at)) / 1000;
   return el("div", { class: "round-head" },
     el("h3", {}, TASKS[of.task] ? `${name(of)} of ${line.rounds}` : name(of)),
