@@ -26,6 +26,7 @@ BENCHMARKS = {
     "limited": "A model that is larger than an aggregator may be",
     "fold": "From reply bytes to the new model",
     "robust": "Strategies that compare updates",
+    "privacy": "What privacy costs",
     "placement": "Choosing clusters",
     "apply": "From an applied object to the first invitation",
 }
@@ -34,7 +35,7 @@ BENCHMARKS = {
 OPENING = """\
 # Performance
 
-This page is written by `make bench`, which runs every benchmark and takes less than half an hour; do not edit it.
+This page is written by `make bench`, which runs every benchmark and takes less than three quarters of an hour; do not edit it.
 Each benchmark is a program in `benchmarks/`, which says at its top what it measures and how.
 
 **Read the ratios.**

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from resource import RLIMIT_DATA, prlimit
@@ -48,6 +48,9 @@ END_SECONDS = 1.0
 
 WATCH_SECONDS = 0.2
 """How often to look whether the aggregators are still there."""
+
+Make = Callable[[Invited], Awaitable[memoryview]]
+"""What makes the update that an invitation asks for."""
 
 ANSWERS_AT_ONCE_MAX = 64
 """How many clusters are in the middle of an answer at a time: real ones are as many processes, and this is one."""
@@ -149,8 +152,8 @@ def _aggregator(server: Server, replica: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env={**os.environ, **told}, preexec_fn=die_with_parent())  # noqa: PLW1509 -- asks, and does nothing else
 
 
-def learning(name: str, clusters: int, *, rounds: int, evaluate: bool) -> FederatedLearning:
-    """A run of so many training rounds on that many clusters."""
+def learning(name: str, clusters: int, *, rounds: int, evaluate: bool, privacy: dict[str, Any] | None = None) -> FederatedLearning:
+    """A run of so many training rounds on that many clusters. `privacy` is what the resource says of it, if it says anything."""
     return FederatedLearning.model_validate(
         {
             "apiVersion": "federation-ai.open-cluster-management.io/v1alpha1",
@@ -161,6 +164,7 @@ def learning(name: str, clusters: int, *, rounds: int, evaluate: bool) -> Federa
                 "server": {"rounds": rounds, "minAvailableClients": clusters},
                 "rounds": {"evaluate": evaluate, "attempts": 1},
                 "data": {"claim": name},
+                **({"privacy": privacy} if privacy else {}),
             },
         }
     )
@@ -195,13 +199,13 @@ def model_header(size: int) -> bytes:
     return len(described).to_bytes(8, "little") + described
 
 
-async def answer_all(bus: Bus, size: int) -> None:
-    """Answer every invitation, whichever cluster's, at once and with an update of so many bytes, for ever."""
+async def answer_all(bus: Bus, size: int, make: Make | None = None) -> None:
+    """Answer every invitation, whichever cluster's, at once and with an update of so many bytes, for ever: zeros, or what is made."""
     room, answering = asyncio.Semaphore(ANSWERS_AT_ONCE_MAX), set[asyncio.Task[None]]()
 
     async def answer(invited: Invited) -> None:
         async with room:
-            await _answer(bus, invited, size)
+            await _answer(bus, invited, size, make)
 
     async for batch in bus.log.tail([Invited.pattern()]):
         for record in batch.records:
@@ -211,14 +215,15 @@ async def answer_all(bus: Bus, size: int) -> None:
             task.add_done_callback(answering.discard)
 
 
-async def _answer(bus: Bus, invited: Invited, size: int) -> None:
+async def _answer(bus: Bus, invited: Invited, size: int, make: Make | None) -> None:
     whose: dict[str, Any] = {"run": invited.run, "round": invited.round, "cluster": invited.cluster}
     fact: Contributed | Evaluated
     if invited.task is Task.EVALUATE:
         fact = Evaluated(**whose, at=datetime.now(UTC), weight=1, metrics={"loss": 1.0})
     else:
         place = [update_piece(invited.run, invited.round, invited.cluster, "a", what) for what in ("layout", 0)]
+        update = memoryview(bytes(size)) if make is None else await make(invited)
         layout = await bus.bulk.write(place[0], memoryview(model_header(size)), invited.chunk_bytes)
-        shard = await bus.bulk.write(place[1], memoryview(bytes(size)), invited.chunk_bytes)
+        shard = await bus.bulk.write(place[1], update, invited.chunk_bytes)
         fact = Contributed(**whose, at=datetime.now(UTC), weight=1, metrics={"loss": 1.0}, attempt="a", layout=layout, shards=(shard,))
     await bus.log.state(fact, fence=unless_closed(invited.run, invited.round))

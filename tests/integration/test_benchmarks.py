@@ -14,7 +14,7 @@ from machine_story import REPOSITORY, app_python
 
 BENCHMARKS = REPOSITORY / "benchmarks"
 OURS_ALONE = ("control", "events", "telemetry", "security", "plane", "replicas", "limited", "placement")
-WITH_FLOWER = ("frameworks", "fold", "robust")
+WITH_FLOWER = ("frameworks", "fold", "robust", "privacy")
 ON_A_HUB = ("apply",)
 SMOKE_SECONDS = 240
 """The longest starts four federations, one after the other: 40 s on a machine of its own, and several times that beside other tests."""

@@ -55,7 +55,12 @@ def execute(tree: Path, **environment: str) -> subprocess.CompletedProcess[str]:
 def executed(tree: Path, **environment: str) -> Executed:
     done = execute(tree, **environment)
     assert done.returncode == 0, done.stderr
-    notebook = json.loads((tree / "examples" / EXAMPLE.name / "validated.ipynb").read_text())
-    outputs: list[dict[str, Any]] = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
+    return outputs_of(tree / "examples" / EXAMPLE.name / "validated.ipynb")
+
+
+def outputs_of(notebook: Path) -> Executed:
+    """What is in the file of a notebook that was executed."""
+    cells = json.loads(notebook.read_text())["cells"]
+    outputs: list[dict[str, Any]] = [output for cell in cells for output in cell.get("outputs", ())]
     pictures = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
     return Executed(["".join(output["text"]) for output in outputs if "text" in output], [base64.b64decode(each) for each in pictures])
