@@ -19,7 +19,11 @@ PAGES = [source for source in tree() if source.path.endswith(".md")]
 LOADED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)=\"([^\"]+)\"")
 ELSEWHERE = re.compile(r"\]\(([a-z]+:[^)\s]+)\)")
 
-PICTURED = {"rounds": ("collecting", "Invited", "aggregated", "RoundFailed"), "architecture": ("a person", "aggregator", "command line")}
+PICTURED = {
+    "rounds": ("collecting", "Invited", "aggregated", "RoundFailed"),
+    "architecture": ("a person", "aggregator", "command line"),
+    "explanation/privacy": ("amsterdam, and the others", "entrusted: to each what the others sealed for it", "forgets everything"),
+}
 """Pages with a picture, and words that can be read in it."""
 
 HOOKS = runpy.run_path(str(ROOT / "docs/site_hooks.py"))

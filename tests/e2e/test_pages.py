@@ -24,6 +24,7 @@ pytestmark = pytest.mark.app
 
 EXAMPLE = "examples/01-mnist/README.md"
 KEEP = "docs/how-to/keep-and-reuse-a-model.md"
+PROTECT = "docs/how-to/protect-updates.md"
 READ = "docs/how-to/read-the-log.md"
 SECURE = "docs/how-to/secure.md"
 SUBSCRIBE = "docs/how-to/subscribe.md"
@@ -212,6 +213,27 @@ def test_a_model_of_an_earlier_round_is_downloaded(desk: Desk, long: str) -> Non
 
     last, seven = ((desk.directory / name).read_bytes() for name in ("last.safetensors", "seven.safetensors"))
     assert (len(last), last == seven) == (len(seven), False)
+
+
+def test_updates_are_masked_as_the_page_says(desk: Desk, said: dict[str, str]) -> None:
+    """The resource is the first example's with what the page adds to it, for its three clusters and one round."""
+    resource = yaml.safe_load((desk.directory / "federatedlearning.yaml").read_text())
+    added = yaml.safe_load(blocks(PROTECT, "yaml")[0])["spec"]
+    resource["metadata"]["annotations"]["fedplane.io/app"] = str(TINY_APP)
+    resource["spec"] |= {"privacy": added["privacy"], "rounds": {"evaluate": False}}
+    resource["spec"]["server"] |= {"rounds": 1, "minAvailableClients": 3}
+    (desk.directory / "private.yaml").write_text(yaml.safe_dump(resource))
+    submit, watch, events, secret = typed(PROTECT)
+
+    run = desk.type(submit).strip()
+    watched = desk.type(watch)
+    heard = desk.type(filled_in(events, {"mnist": run})).splitlines()
+    desk.type(secret)
+
+    assert "Completed" in watched
+    assert [line.split()[1].partition(".round.1.")[2] for line in heard if ".paired" in line] == ["paired"]
+    assert sorted(line.split()[1].rpartition(".")[2] for line in heard if ".revealed." in line) == ["amsterdam", "berlin", "copenhagen"]
+    assert len((desk.directory / "noise").read_text()) > 32
 
 
 def test_the_log_is_read_by_commands_and_by_the_programs_of_the_page(desk: Desk, long: str) -> None:
