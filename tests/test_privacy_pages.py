@@ -53,7 +53,9 @@ def test_so_many_clusters_may_drop_out_or_work_with_the_hub(row: Sequence[str]) 
     degree, threshold = graph.chosen(clusters, None, None)
     lying = colluding_max(degree + 1, threshold) if degree == clusters - 1 else -1
 
-    found = (degree, threshold, graph.dropouts_recovered(degree, threshold), graph.colluders_withstood(clusters, degree, threshold), lying)
+    dropouts = graph.dropouts_recovered(clusters, degree, threshold)
+
+    found = (degree, threshold, dropouts, graph.colluders_withstood(clusters, degree, threshold), lying)
 
     assert [str(number) if number >= 0 else "-" for number in found] == list(row[1:])
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedplane.privacy.graph import COMPLETE_MEMBERS_MAX, check, chosen, colluders_withstood, dropouts_recovered, neighbourhoods
+from fedplane.privacy.graph import COMPLETE_MEMBERS_MAX, MEMBERS_MIN, check, chosen, colluders_withstood, dropouts_recovered, neighbourhoods
 from fedplane.runtime.errors import BadInput
 
 Graph = dict[str, tuple[str, ...]]
@@ -110,7 +110,7 @@ def test_the_default_degree_is_the_smallest_that_keeps_its_promises_by_exact_ari
         _, threshold = chosen(members, degree, None)
         return members * tail(members // 20, degree, colluders_withstood(members, degree, threshold)) * 2**40 <= comb(
             members - 1, degree
-        ) and members * tail(members // 10, degree, dropouts_recovered(degree, threshold)) * 2**30 <= comb(members - 1, degree)
+        ) and members * tail(members // 10, degree, dropouts_recovered(members, degree, threshold)) * 2**30 <= comb(members - 1, degree)
 
     def tail(marked: int, degree: int, at_most: int) -> int:
         """How many neighbourhoods have more marked members than that."""
@@ -126,7 +126,7 @@ def test_what_is_chosen_holds(members: int, degree: int | None) -> None:
     degree, threshold = chosen(members, degree, None)
 
     check(members, degree, threshold)
-    assert dropouts_recovered(degree, threshold) >= 1
+    assert dropouts_recovered(members, degree, threshold) >= min(1, members - MEMBERS_MIN)
     assert all(len(around) == degree for around in neighbourhoods(names(members), degree, b"").values())
 
 

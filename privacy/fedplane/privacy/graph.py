@@ -101,9 +101,9 @@ def colluders_withstood(members: int, degree: int, threshold: int) -> int:
     return lying if degree >= members - 1 else min(lying, threshold - degree // 2 - 2)
 
 
-def dropouts_recovered(degree: int, threshold: int) -> int:
-    """How many of a member's neighbours and itself may go before its secrets cannot be joined any more."""
-    return degree + 1 - threshold
+def dropouts_recovered(members: int, degree: int, threshold: int) -> int:
+    """How many of a member's neighbours and itself may go: its secrets can still be joined, and enough members are left to hide behind."""
+    return min(degree + 1 - threshold, members - MEMBERS_MIN)
 
 
 def _two_thirds(degree: int) -> int:
@@ -123,7 +123,7 @@ def _smallest(members: int) -> int:
         withstood = threshold - degree // 2 - 2
         if withstood < 0 or members * _tail(members - 1, colluding, degree, withstood + 1) > PRIVACY_FAILURE_MAX:
             continue
-        if members * _tail(members - 1, gone, degree, dropouts_recovered(degree, threshold) + 1) <= RECOVERY_FAILURE_MAX:
+        if members * _tail(members - 1, gone, degree, dropouts_recovered(members, degree, threshold) + 1) <= RECOVERY_FAILURE_MAX:
             return degree
     return members - 1
 
