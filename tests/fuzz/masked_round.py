@@ -81,7 +81,7 @@ def recovered(data: bytes) -> None:
     told = _told(data)
     exchanged = Exchange()
     for keyed in (Keyed.model_validate(each) for each in _list(told.get("keyed"))):
-        if exchange.unusable_keys(keyed, hidden=False) is None:
+        if exchange.unusable_keys(exchanged, keyed, hidden=False) is None:
             exchanged = exchange.evolve(exchanged, keyed)
     paired = _round().facts[len(CLUSTERS)]
     assert isinstance(paired, Paired)
@@ -153,7 +153,7 @@ def _round() -> Round:
     keyed = [Keyed(**named, cluster=name, weight=1, metrics={}, mask_key=it.mask_key, seal_key=it.seal_key) for name, it in ours.items()]
     holders = tuple(exchange.keyholder(each) for each in keyed)
     paired = Paired(
-        **named, members=holders, degree=4, threshold=4, weight_scale=1, deadline=AT, reason="everyone answered", model=ABOUT.model
+        **named, members=holders, degree=4, threshold=4, weight_scale=1, deadline=AT, reason="everyone answered", question=ABOUT.question
     )
     members = {name: it.pair(paired, TERMS, 1.0) for name, it in ours.items()}
     sharing = {name: it.share(_chance(name, randomness_bytes(paired.threshold))) for name, it in members.items()}

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from fedplane.runtime.nats.looking import TRIALS
 from fedplane.runtime.nats.streams import STREAMS
 from fedplane.runtime.observed import Access, Difference, SubscriptionSeen
 from fedplane.runtime.ports import Letter, Subscription
-from fedplane.schemas.facts import Advertised, Expired, Revoked, all_facts_of
+from fedplane.schemas.facts import Advertised, Expired, Lapsed, Revoked, all_facts_of
 
 LISTENER = """
 accounts { A: { jetstream: enabled, users: [
@@ -85,6 +85,16 @@ async def test_who_listens_and_what_webhooks_left_is_seen(nats_server: NatsServe
     assert after.subscriptions == (SubscriptionSeen("audit", "me", 2, False), SubscriptionSeen("fleet", "you", 0, False))
     assert after.letters is not None
     assert (after.letters.by_reader, after.letters.bytes > 0, after.letters.bytes_max) == ({"hook": 2}, True, LETTERS_BYTES_MAX)
+
+
+async def test_what_timers_say_is_on_nobodys_clock(nats_server: NatsServer) -> None:
+    whose = {"run": "r-1", "round": 1, "at": datetime.now(UTC) - timedelta(hours=1)}
+    async with open_bus(nats_server.url, name="test", source="/test", limits=Limits()) as bus:
+        await bus.log.state(Expired(**whose))
+        await bus.log.state(Lapsed(**whose, step="sharing"))
+        seen = await look(nats_server.url)
+
+    assert seen.stamps == ()
 
 
 async def test_a_look_leaves_nothing_behind(server: NatsServer) -> None:

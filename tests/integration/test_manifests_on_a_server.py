@@ -133,7 +133,7 @@ def test_the_server_takes_the_keys_that_a_person_has_made(server: ApiServer, tmp
     for manifest in made:
         apply(server, manifest, dry_run=True)
 
-    assert [each["kind"] for each in made].count("Secret") == 7
+    assert [each["kind"] for each in made].count("Secret") == 8
 
 
 def test_the_server_refuses_what_is_misspelt(server: ApiServer) -> None:

@@ -61,6 +61,12 @@ def test_hardly_any_noise_protects_nobody(accountant: Accountant) -> None:
     assert epsilon(1e-300, 1e-5, 1, accountant) == epsilon(1.0, 1e-5, 10**9, accountant) == math.inf
 
 
+@every_accountant
+def test_a_delta_next_to_one_costs_no_more_than_one_that_is_a_little_farther_away(accountant: Accountant) -> None:
+    assert epsilon(0.01, 1 - 1e-16, 1, accountant) == epsilon(0.01, 1 - 1e-9, 1, accountant)
+    assert multiplier(1000.0, 1 - 1e-16, 100_000, accountant) > 0
+
+
 @settings(max_examples=6, deadline=None)
 @given(st.floats(0.05, 50), st.sampled_from([1e-9, 1e-5, 0.01]), st.integers(1, 10_000))
 def test_the_noise_for_a_budget_keeps_to_it_and_less_would_not(budget: float, delta: float, rounds: int) -> None:

@@ -1,5 +1,6 @@
 """Whole runs whose models get noise, on the memory bus: what they say that it cost, that it is there, and that it is always the same."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ from federation_story import TINY, ended, federation, learning, model_bytes, sub
 from private_story import central
 from safetensors.numpy import load
 
+from fedplane.aggregator import working
 from fedplane.aggregator.main import aggregate
 from fedplane.aggregator.settings import AggregatorSettings
 from fedplane.privacy.accounting import epsilon, multiplier
 from fedplane.runtime.errors import BadInput
 from fedplane.runtime.memory import MemoryBus
-from fedplane.schemas.facts import Aggregated, Completed, Fact, Opened
+from fedplane.schemas.facts import Aggregated, Completed, Fact, Opened, RoundFailed, Started
 from fedplane.schemas.models import Task
 
 
@@ -67,6 +69,22 @@ async def test_a_clip_that_follows_the_updates_moves_from_round_to_round(tmp_pat
     assert first.clip == 100.0
     assert second.clip != 100.0
     assert (first.multiplier, first.count_deviation) == (second.multiplier, second.count_deviation)
+
+
+async def test_an_aggregator_that_comes_later_and_has_no_secret_neither_ends_a_run_nor_folds_with_none(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(working, "RETRY_SECONDS", 0.05)
+    bus = MemoryBus()
+    async with federation(bus, tmp_path) as it:
+        run = await submit(bus, learning(privacy=central(), rounds={"evaluate": False}))
+        async for batch in bus.log.tail([Started.pattern(run=run)]):
+            if batch.records:
+                break
+        without = AggregatorSettings(shard_bytes=it.shard_bytes, chunk_bytes=16)
+        it.running["aggregator 3"] = asyncio.create_task(aggregate(bus, without), name="aggregator 3")
+        facts = await ended(bus, run)
+
+    assert isinstance(facts[-1], Completed), facts[-1]
+    assert not [fact for fact in facts if isinstance(fact, RoundFailed)]
 
 
 @pytest.mark.parametrize(

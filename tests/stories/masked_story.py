@@ -18,8 +18,8 @@ CONTENTS = tuple(Contents(elements=(end - begin) // 4, largest=0.5) for begin, e
 """Of a model of float32."""
 
 
-def participant(round_: int, cluster: str, model: str | None = None) -> Participant:
-    return Participant(About(RUN, round_, model or ""), cluster, Secrets.of(chance(f"{cluster} in {round_}", SECRETS_BYTES)))
+def participant(round_: int, cluster: str, question: str | None = None) -> Participant:
+    return Participant(About(RUN, round_, question or ""), cluster, Secrets.of(chance(f"{cluster} in {round_}", SECRETS_BYTES)))
 
 
 def keyed(round_: int, cluster: str, weight: float = 1, **changed: Any) -> Keyed:
@@ -85,7 +85,7 @@ class MaskedStory(Story):
         paired, terms = self.current.exchange.paired, self.current.opened.masking
         assert paired is not None and terms is not None
         weight = next(member.weight for member in paired.members if member.cluster == cluster)
-        member = participant(self.number, cluster, paired.model).pair(paired, terms, weight)
+        member = participant(self.number, cluster, paired.question).pair(paired, terms, weight)
         sharing = member.share(chance(f"shares of {cluster} in {self.number}", randomness_bytes(paired.threshold)))
         self.sharings[cluster] = sharing
         return Shared(run=RUN, round=self.number, cluster=cluster, at=NOW, sealed=sharing.sealed, commitments=sharing.commitments)
@@ -96,7 +96,7 @@ class MaskedStory(Story):
         assert paired is not None and terms is not None
         weight = next(member.weight for member in paired.members if member.cluster == cluster)
         (fact,) = (fact for fact in self.log if isinstance(fact, Entrusted) and (fact.cluster, fact.round) == (cluster, self.number))
-        return participant(self.number, cluster, paired.model).pair(paired, terms, weight).bind(fact, self.sharings[cluster].kept)
+        return participant(self.number, cluster, paired.question).pair(paired, terms, weight).bind(fact, self.sharings[cluster].kept)
 
     def contribute(self, clusters: str, weight: float = 1, **changed: Any) -> None:
         self.tell(*(masked(self.number, cluster, weight, **changed) for cluster in clusters))

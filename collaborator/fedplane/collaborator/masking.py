@@ -25,7 +25,7 @@ from fedplane.collaborator.transfers import Update, fresh_attempt, insist, mappe
 from fedplane.collaborator.work import FAILURES, SECRETS_LOST, Done, Undone, about, failed
 from fedplane.privacy.agreement import KEY_BYTES
 from fedplane.privacy.masking import Masking, Noise, fixed_of, masked, shortened, tally
-from fedplane.privacy.pairing import About
+from fedplane.privacy.pairing import About, question
 from fedplane.privacy.participant import SECRETS_BYTES, Participant, Secrets, Trustee, Withdrawn, counted, randomness_bytes
 from fedplane.privacy.vouching import Peers, Voucher, words
 from fedplane.runtime.errors import BadInput, BusFull, Unreachable
@@ -34,7 +34,8 @@ from fedplane.runtime.telemetry import span
 from fedplane.schemas.envelope import Unreadable
 from fedplane.schemas.facts import Bound, Closed, Contributed, Entrusted, Fact, Keyed, Paired, Revealed, RoundFailed, Shared
 from fedplane.schemas.layout import parse_header
-from fedplane.schemas.models import Piece, model_digest
+from fedplane.schemas.models import Piece
+from fedplane.schemas.privacy import STEP_SECONDS_MAX
 from fedplane.schemas.privacy_terms import MaskingTerms
 from fedplane.schemas.subjects import update_piece
 
@@ -58,9 +59,7 @@ class MaskedRound:
         self._model = Update(done.model, done.update.header, done.update.bytes)
         self._invited = errand.question
         self._terms: MaskingTerms = errand.question.masking
-        asked = self._invited.model
-        trained = model_digest(asked.layout, asked.shards) if asked else ""  # of the bytes that were fetched, whatever they are called
-        self._about = About(self._invited.run, self._invited.round, trained)
+        self._about = About(self._invited.run, self._invited.round, question(self._invited))
         self._whose: dict[str, Any] = {"run": self._invited.run, "round": self._invited.round, "cluster": self._invited.cluster}
 
     async def take_part(self) -> Undone | None:
@@ -105,7 +104,7 @@ class MaskedRound:
         await self._send(trustee, paired, counts, weight)
 
         closed = await self._errand.heard(Closed)
-        self._errand.lasts(closed.at + timedelta(seconds=terms.step_seconds))
+        self._errand.lasts(closed.at + timedelta(seconds=min(terms.step_seconds, STEP_SECONDS_MAX)))
         revelation = trustee.reveal(closed.members or ())
         revealed = Revealed(**self._whose, at=self._clock(), seeds=revelation.seeds, keys=revelation.keys)
         await self._state(revealed, Fence(RoundFailed.pattern(run=invited.run, round=invited.round)))

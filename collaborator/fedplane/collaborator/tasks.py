@@ -141,15 +141,8 @@ class Collaborator:
         self.cluster = cluster
         of = {"run": run} if run else {}  # else every run
         answers = (Invited, Contributed, Declined, Evaluated, Keyed, Entrusted, Revealed)
-        ends = (
-            Paired,
-            Closed,
-            RoundFailed,
-            Completed,
-            Failed,
-            Cancelled,
-            Archived,
-        )  # the last one alone, if this cluster was away for long
+        # Of a run that ended while this cluster was away for long there may be `archived` alone.
+        ends = (Paired, Closed, RoundFailed, Completed, Failed, Cancelled, Archived)
         self.patterns = ((*(a.pattern(cluster=cluster, **of) for a in answers), *(e.pattern(**of) for e in ends)),)
 
     def initial(self) -> Questions:

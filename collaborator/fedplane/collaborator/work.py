@@ -119,7 +119,8 @@ class Worker:
         if invited.task is Task.EVALUATE:
             return Done(answer, None, asked.traceparent)
         # A reply may be anything, the app's own server knowing what it wants; and what is appended to a model need not be like it.
-        like = None if invited.task is Task.REPLY or invited.appends else model
+        # What is masked is a change of the model in any case.
+        like = None if invited.masking is None and (invited.task is Task.REPLY or invited.appends) else model
         return Done(answer, check_update(directory / "update.safetensors", like, self._update_bytes_max), asked.traceparent, model)
 
     async def _ask(self, app: WarmApp, directory: Path, invited: Invited, asked: Spanned) -> Answer:

@@ -35,6 +35,9 @@ a millionth. The library's own step, 0.0001 whatever the noise, takes two minute
 TRUNCATED = 30.0
 """Of the loss's tails as much is left out as is this far below delta, as logarithms: less than a millionth of a millionth of it."""
 
+DELTA_MAX = 1 - 1e-9
+"""Nearer to one the library adds up what is larger than any float. What holds for this delta holds for a larger one."""
+
 EFFECTIVE_MIN = 1e-3
 """Less noise than this, all rounds taken together, is none: its epsilon is half a million."""
 
@@ -60,7 +63,7 @@ def epsilon(multiplier: float, delta: float, rounds: int, accountant: Accountant
     effective = multiplier / math.sqrt(rounds)  # Gaussian noise in T rounds is as good as that in one with this multiplier
     if effective < EFFECTIVE_MIN:
         return math.inf
-    return _accountants()[accountant](effective, delta)
+    return _accountants()[accountant](effective, min(delta, DELTA_MAX))
 
 
 @lru_cache(REMEMBERED)

@@ -28,7 +28,8 @@ the hub everything. An update is hidden as long as its seed is, or one mask that
   since t holders of theirs count. With everybody everybody's neighbour that cannot be if **(t - c)(t - c - 1) > (h - c - 1)(h - t)**.
   `colluding_max` is the largest c for which this and the bound before hold. With fewer neighbours there is no such bound.
 
-All of this is about changes of one and the same model, to which masks are bound (`pairing`).
+All of this is about changes of one and the same model, by clusters that were asked the same and told of the same members.
+Masks and shares are bound to both (`pairing`): those of clusters that saw something else do not cancel, and cannot be opened.
 Neighbourhoods are drawn by a digest of all keys, so whoever says the last key can try many; who is afraid of that asks for all neighbours.
 Whose the keys are is said by signatures (`vouching`). On a bus without certificates, or with an authority that the hub commands,
 the hub can invent clusters, and those count as colluding. The least numbers that a cluster insists on are those of its invitation.
@@ -133,6 +134,9 @@ class Participant:
             raise Withdrawn(
                 "keys-replaced", "a cluster is named twice among the members; whoever runs the hub should look at its aggregator"
             )
+        if len({raw(member.mask_key) for member in paired.members}) != len(names):
+            said = "two members have the same mask key, so the masks that they have in common with a third one may cancel"
+            raise Withdrawn("keys-replaced", f"{said}; look at these clusters, and at the hub's aggregator")
         if len(names) < MEMBERS_MIN:
             said = f"only {len(names)} clusters are left to mask with, and fewer than {MEMBERS_MIN} would see each other's updates"
             raise Withdrawn("too-few-members", f"{said}; invite more clusters, or give them more time (spec.rounds.deadlineSeconds)")
@@ -140,9 +144,9 @@ class Participant:
         if own is None or (own.mask_key, own.seal_key, own.weight) != (self.mask_key, self.seal_key, weight):
             said = "the members are not named with the keys and the weight that this cluster has said"
             raise Withdrawn("keys-replaced", f"{said}; look who else may state facts for this cluster, and at the hub's aggregator")
-        if (paired.model or "") != self.about.model:
-            said = f"the members have trained the model {paired.model}, and this cluster {self.about.model or 'none'}"
-            raise Withdrawn("model-differs", f"{said}, so that it would stand alone{LOOK}")
+        if (paired.question or "") != self.about.question:
+            said = "the members were asked to train another model, or otherwise, than this cluster"
+            raise Withdrawn("question-differs", f"{said}, so that it would stand alone{LOOK}")
         _insist_on_terms(paired, terms)
         return Member(self, Pairing.of(paired), {member.cluster: member for member in paired.members})
 
@@ -266,7 +270,10 @@ def counted(terms: MaskingTerms, paired: Paired, weight: float) -> float:
     if terms.norm_max is not None:
         return 1.0
     if weight > paired.weight_scale:
-        said = f"this cluster has {weight:g} examples, and no cluster counts for more than {paired.weight_scale:g}"
+        if terms.weights == "hidden":  # what is said here is on the log
+            said = f"this cluster has more examples than the {paired.weight_scale:g} that a cluster counts for"
+        else:
+            said = f"this cluster has {weight:g} examples, and no cluster counts for more than {paired.weight_scale:g}"
         raise Withdrawn("weight-too-large", f"{said}; set a larger spec.rounds.weightMax, or let it train on fewer")
     return weight / paired.weight_scale
 

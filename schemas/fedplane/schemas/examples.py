@@ -130,7 +130,7 @@ EXAMPLES: tuple[Fact, ...] = (
     ),
     facts.Paired(
         at=_at(32), run=_RUN, round=1, degree=2, threshold=2, weight_scale=2000, deadline=_at(92), reason="everyone answered",
-        model=_model(0, "i1").digest, members=tuple(
+        question=digest(b"train"), members=tuple(
             Keyholder(
                 cluster=f"hospital-{one}", mask_key=_key(f"{one}'s mask key"), seal_key=_key(f"{one}'s seal key"), certificate=_CERTIFICATE,
                 signature=_SIGNATURE, weight=weight,

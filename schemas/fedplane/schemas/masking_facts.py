@@ -44,7 +44,7 @@ class Paired(RoundFact):
     """No other cluster takes part in this round. The aggregator says who does, with whose keys, and how many have to help to unmask.
 
     Who is whose neighbour follows from the members and `degree`. A weight divided by `weight_scale` is how much its cluster counts.
-    Masks are made for one `model`, so that only changes of the same model can be added up.
+    Masks are made for one `question`, so that only what clusters answer to the same one can be added up.
     """
 
     type = "io.fedplane.round.paired.v1"
@@ -57,7 +57,7 @@ class Paired(RoundFact):
     weight_scale: float = Field(gt=0)
     deadline: Instant
     reason: str
-    model: Digest | None = None
+    question: Digest | None = None
 
 
 class Shared(RoundFact):

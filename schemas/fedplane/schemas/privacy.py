@@ -12,8 +12,8 @@ from pydantic import AfterValidator, Field
 from fedplane.schemas.parts import Part
 
 __all__ = [
-    "LOCAL_FRAMEWORK", "MASKED_MAX", "Adaptive", "CentralPrivacy", "DifferentialPrivacy", "DistributedPrivacy", "LocalPrivacy", "Privacy",
-    "SecureAggregation",
+    "LOCAL_FRAMEWORK", "MASKED_MAX", "STEP_SECONDS_MAX", "Adaptive", "CentralPrivacy", "DifferentialPrivacy", "DistributedPrivacy",
+    "LocalPrivacy", "Privacy", "SecureAggregation",
 ]  # fmt: skip
 
 MASKED_MAX = 120

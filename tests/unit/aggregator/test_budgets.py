@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 from aggregator_story import NOW, RUN, Story, contributed, folded
+from masked_story import MaskedStory
 from private_story import central
 
 from fedplane.aggregator import budgets
-from fedplane.aggregator.exchange import Exchange
-from fedplane.aggregator.rounds import Round
+from fedplane.aggregator.runs import Runs
 from fedplane.privacy import accounting
 from fedplane.privacy.accounting import epsilon, multiplier
 from fedplane.runtime.replica import Offer
-from fedplane.schemas.facts import Aggregated, Completed, Fact, Failed, Measured, Opened, Revealed, RoundFailed
+from fedplane.schemas.facts import Aggregated, Closed, Completed, Fact, Failed, Lapsed, Measured, RoundFailed
 from fedplane.schemas.models import Task
-from fedplane.schemas.privacy_terms import MaskingTerms, Spent
+from fedplane.schemas.privacy_terms import Spent
 from fedplane.schemas.resources import Spec
 from fedplane.schemas.subjects import parse_work_on
 
@@ -192,6 +192,14 @@ def test_an_aggregator_without_a_secret_refuses_noise_of_its_own_and_says_what_t
     ]
 
 
+def test_an_aggregator_without_a_secret_does_not_end_a_run_that_others_have_started() -> None:
+    story = Story(spec={**ROUNDS, "privacy": central()})
+    story.initialize()
+    without = Runs(story.core.cut, has_secret=False)
+
+    assert without.decide(story.state, story.now) == story.due()
+
+
 def test_where_the_accountant_is_not_installed_noise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
     for cached in (accounting.epsilon, accounting.multiplier, accounting._accountants):
@@ -216,18 +224,26 @@ def test_noise_of_the_clusters_is_accounted_for_as_well() -> None:
     assert budgets.exhausted(spec, 10) is not None
 
 
-def test_a_masked_round_with_noise_costs_from_the_first_share_on_that_helps_to_take_masks_off() -> None:
-    masking = MaskingTerms(clip=1.0, bits=32, weights="public", step_seconds=60, norm_max=1.0, deviation=0.5)
-    opened = Opened(
-        run=RUN, round=1, at=NOW, task=Task.TRAIN, training_round=1, clusters=("a",), minimum=1, deadline=NOW, shard_bytes=80,
-        chunk_bytes=16, masking=masking,
-    )  # fmt: skip
-    revealed = Exchange(revealed={"a": Revealed(run=RUN, round=1, cluster="a", at=NOW, seeds={}, keys={})})
-    plain = opened.model_copy(update={"masking": masking.model_copy(update={"deviation": None})})
+def test_a_masked_round_with_noise_costs_as_soon_as_clusters_are_asked_to_take_the_masks_off_even_if_they_come_too_late() -> None:
+    story = MaskedStory(noise={"distributed": {"noiseMultiplier": 1.0}})
+    story.go_on("revealing")
+    late = [story.revealed(cluster) for cluster in "abcd"]
+    story.tell(Lapsed(run=RUN, round=1, at=NOW, step="revealing"))
+    story.obey()
+    story.tell(*late)
 
-    assert [budgets.costs(state) for state in (Round(opened), Round(opened, exchange=revealed), Round(plain, exchange=revealed))] == [
-        False, True, False,
-    ]  # fmt: skip
+    assert (story.number, story.run.costly) == (2, 1)
+
+
+def test_a_masked_round_costs_nothing_before_that_or_without_noise() -> None:
+    noise = {"distributed": {"noiseMultiplier": 1.0}}
+    early, cancelled, plain = MaskedStory(noise=noise), MaskedStory(noise=noise), MaskedStory()
+    early.go_on("masking")
+    cancelled.go_on("masking")
+    cancelled.tell(Closed(run=RUN, round=1, at=NOW, reason="the run was cancelled"))
+    plain.go_on("revealing")
+
+    assert [budgets.costs(story.current) for story in (early, cancelled, plain)] == [False, False, False]
 
 
 def test_a_run_without_noise_has_no_budget() -> None:

@@ -8,6 +8,7 @@ from aggregator_story import NOW, RUN, declined
 from masked_story import CONTENTS, MaskedStory, keyed, masked, sum_folded
 
 from fedplane.aggregator.exchange import keyholder
+from fedplane.privacy.pairing import question
 from fedplane.runtime.ports import Fence, Recorded
 from fedplane.runtime.replica import Action, Offer, Perform, Remind, State
 from fedplane.schemas.facts import (
@@ -18,6 +19,7 @@ from fedplane.schemas.facts import (
     Entrusted,
     Expired,
     Fact,
+    Invited,
     Lapsed,
     Paired,
     Rejected,
@@ -45,9 +47,11 @@ def test_those_who_have_said_their_keys_are_paired_when_everyone_has_answered() 
     story.key("ab")
     assert [type(action) for action in story.said()] == [Remind]
     story.tell(declined(1, "d"))
+    asked = {question(fact) for fact in story.log if isinstance(fact, Invited) and fact.round == 1}
+    assert len(asked) == 1, "four clusters are asked the same"
     assert story.current.opened.model is not None
     paired = Paired(
-        **WHOSE, at=story.now + timedelta(seconds=1), model=story.current.opened.model.digest,
+        **WHOSE, at=story.now + timedelta(seconds=1), question=asked.pop(),
         members=tuple(keyholder(keyed(1, c, 2 if c == "c" else 1)) for c in "abc"),
         degree=2, threshold=2, weight_scale=2, deadline=story.now + timedelta(seconds=61), reason="everyone answered",
     )  # fmt: skip

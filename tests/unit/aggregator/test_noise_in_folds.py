@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.stats import beta, kstest
 
 from fedplane.aggregator.folding import Unusable
 from fedplane.aggregator.noising import Noise
+from fedplane.aggregator.rounds import evolve
 from fedplane.aggregator.shards import ShardFold
 from fedplane.aggregator.strategies import STRATEGIES
 from fedplane.aggregator.strategies.algebra import Coefficients
@@ -162,6 +164,15 @@ async def test_of_updates_that_are_shortened_only_the_lengths_are_told() -> None
 
     assert run.round is not None
     assert np.sum([fact.products for fact in run.round.measured.values()], axis=0).tolist() == [9.0, 16.0]
+
+
+async def test_a_length_below_zero_is_nobody_s() -> None:
+    run = await private_round(MemoryBulk(), MODEL, moved(3.0, 4.0), **HARDLY)
+    assert run.round is not None
+    unmeasured = replace(run.round, measured={})
+    told = run.round.measured[0].model_copy(update={"products": (-9.0, 16.0)})
+
+    assert evolve(unmeasured, told) == unmeasured
 
 
 async def test_without_a_secret_nothing_is_folded_and_somebody_is_told_what_to_set() -> None:

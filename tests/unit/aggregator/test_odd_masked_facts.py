@@ -4,11 +4,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from aggregator_story import NOW, RUN, Story, contributed, evaluated
+from aggregator_story import NOW, RUN, SHARD_BYTES, Story, contributed, evaluated
 from masked_story import MaskedStory, keyed, masked, sum_folded
 
+from fedplane.aggregator.deciding import shard_work
 from fedplane.aggregator.exchange import keyholder
 from fedplane.aggregator.rounds import Phase
+from fedplane.aggregator.runs import Cut, Runs
 from fedplane.runtime.ports import Fence
 from fedplane.schemas.facts import (
     Bound,
@@ -53,6 +55,36 @@ def test_an_answer_that_cannot_be_masked_does_not_count(answer, secure, message)
 
     assert rejected == Rejected(**WHOSE, at=story.now, cluster="a", reason="unacceptable", message=message)
     assert "a" not in story.current.unanswered
+
+
+def test_who_says_the_mask_key_of_another_does_not_count() -> None:
+    story = MaskedStory()
+    story.initialize()
+    story.tell(keyed(1, "b"), keyed(1, "a", mask_key=keyed(1, "b").mask_key))
+
+    said = "its mask key is that of b, so with both of them others would put on masks that may cancel"
+    assert story.current.unacceptable == {"a": said}
+
+
+def test_a_round_whose_members_are_said_to_be_none_has_nothing_to_fold() -> None:
+    story = MaskedStory()
+    story.go_on("masking")
+    story.contribute("abcd")
+    story.tell(Closed(**WHOSE, at=NOW, reason="test", members=()))
+
+    assert list(shard_work(story.current, story.run.submitted.resource.spec.strategy)) == []
+    assert [fact.reason for fact in story.stated() if isinstance(fact, RoundFailed)] == ["too-few"]
+
+
+@pytest.mark.parametrize("told", [8, 80, 8_000])
+def test_updates_are_cut_as_the_model_is_whatever_aggregators_are_told_since(told) -> None:
+    story = MaskedStory()
+    story.initialize()
+    story.tell(RoundFailed(**WHOSE, at=NOW, reason="test", message="test"))
+    story.core = Runs(Cut(told, 16), has_secret=True)
+    story.obey()
+
+    assert (story.number, story.current.opened.shard_bytes) == (2, SHARD_BYTES)
 
 
 def test_keys_in_a_round_that_is_not_masked_do_not_count() -> None:

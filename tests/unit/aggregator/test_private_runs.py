@@ -47,6 +47,10 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None, 
         {"rounds": {"quorum": 1}}, {}, None,
         f"spec.rounds.quorum: 1 is too few for {SECURE}, for in a sum of two each cluster sees the other one's update; ask for 3 or more",
     ),
+    "more than can mask": (
+        {"server": {"minAvailableClients": 10**400}}, {}, None,
+        f"spec.server.minAvailableClients: {10**400} clusters cannot mask with one another, 120 can; ask for 120 or fewer",
+    ),
     "too many": ({"rounds": {"invite": 121}}, {}, None, "spec.rounds.invite: 121 clusters cannot mask with one another, 120 can"),
     "hidden without a bound": (
         {}, {"weights": "hidden"}, None,
@@ -140,6 +144,7 @@ def terms(*contents: Contents, clusters: int = 3, task: Task = Task.TRAIN, **pri
         ([Contents(elements=5, largest=1)], 8, 32),
         ([Contents(elements=5, largest=1.01), Contents(elements=5, largest=3.9)], 32, 32),
         ([Contents(elements=5, largest=4), Contents(elements=5, largest=0, doubles=True)], 32, 64),
+        ([Contents(elements=5, largest=1.7e308, doubles=True)], 2.0**1003, 64),
     ],
 )
 def test_what_the_resource_leaves_open_is_chosen_from_the_model(contents, clip, bits) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aggregator_story import RUN
+from aggregator_story import NOW, RUN
 from fold_story import Tensors, fold_models
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +16,8 @@ from masking_story import chance
 from fedplane.aggregator.folding import Unusable
 from fedplane.aggregator.shards import contents, ranges
 from fedplane.aggregator.strategies import STRATEGIES
+from fedplane.aggregator.team import Team
+from fedplane.aggregator.unmasking import Unmasking
 from fedplane.privacy.elements import DTYPES
 from fedplane.privacy.masking import fixed_of
 from fedplane.privacy.pairing import Pairing
@@ -133,6 +135,26 @@ async def test_masked_garbage_is_found_out_and_that_nobody_can_say_whose_it_is()
     with pytest.raises(Unusable, match=r"some member sent garbage.*nobody can say which.*run again without those") as raised:
         await unmasked(bulk, story)
     assert raised.value.cluster is None
+
+
+async def test_a_run_that_is_submitted_again_under_its_old_name_has_masks_of_its_own() -> None:
+    bulk = MemoryBulk()
+    before = await masked_round(bulk, MODEL, UPDATES)
+    replica = Unmasking(bulk, Team(1))
+    await replica.fold(before.run, before.current, 0, NOW)
+    await bulk.purge(">")
+    after = await masked_round(bulk, MODEL, {cluster: UPDATES[cluster] for cluster in CLUSTERS[1:]})
+    folded = await replica.fold(after.run, after.current, 0, NOW)
+
+    assert folded.piece.digest == (await Unmasking(bulk, Team(1)).fold(after.run, after.current, 0, NOW)).piece.digest
+
+
+async def test_members_that_count_for_next_to_nothing_have_no_mean_and_are_told_what_to_set() -> None:
+    spec = {"rounds": {"weightMax": 1e13, "evaluate": False}}
+    story = await masked_round(MemoryBulk(), MODEL, UPDATES, secure={"weights": "hidden"}, spec=spec)
+
+    with pytest.raises(Unusable, match=r"less than 32 bits can tell from nothing; set spec\.rounds\.weightMax"):
+        await unmasked(MemoryBulk(), story)
 
 
 async def test_bytes_that_are_not_those_that_were_announced_are_laid_to_their_sender() -> None:

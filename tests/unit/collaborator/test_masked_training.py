@@ -21,7 +21,7 @@ from fedplane.collaborator.apps import Answer
 from fedplane.privacy.fixed import Fixed
 from fedplane.privacy.keystream import apply_all
 from fedplane.privacy.masking import fixed_of
-from fedplane.privacy.pairing import About, Pairing
+from fedplane.privacy.pairing import About, Pairing, question
 from fedplane.privacy.participant import Member, Participant, Sharing, randomness_bytes
 from fedplane.privacy.recovering import left_on
 from fedplane.privacy.vouching import Voucher, words
@@ -63,7 +63,7 @@ class Hub:
 
     def __post_init__(self) -> None:
         assert self.invitation.model is not None
-        self.about = About("r1", 1, self.invitation.model.digest)
+        self.about = About("r1", 1, question(self.invitation))
         self.others = {name: participant(name, self.about) for name in OTHERS}
 
     async def said(self, kind: type[F]) -> F:
@@ -84,7 +84,7 @@ class Hub:
             "weight_scale": 20.0,
             "deadline": SOON,
             "reason": "",
-            "model": self.about.model,
+            "question": self.about.question,
         }
         return Paired(run="r1", round=1, at=NOW, **{**told, **changed})
 
@@ -160,17 +160,15 @@ async def test_a_masked_round_from_the_first_key_to_the_last_share(tmp_path: Pat
     assert (set(revealed.seeds), revealed.keys) == (set(ALL), {})
 
 
-async def test_a_model_that_is_called_by_the_digest_of_another_one_is_not_that_one(tmp_path: Path) -> None:
-    """Else a hub could have the others train a model of which nothing can be learnt, and this cluster alone the real one."""
-    bus, called = MemoryBus(), "blake3:" + "0" * 64
-    model = (await model_on(bus)).model_copy(update={"digest": called})
-    async with collaborating(bus, Apps(train), tmp_path / "work"):
-        await bus.log.state(invitation := invited(model=model, masking=TERMS))
-        hub = Hub(bus, invitation)
-        await hub.state(hub.paired(await hub.said(Keyed)))
-        reason = await hub.declined()
+async def test_a_step_for_which_a_hub_gives_time_without_end_is_taken_like_any_other(tmp_path: Path) -> None:
+    async with asked(tmp_path, terms=TERMS.model_copy(update={"step_seconds": 1e300})) as hub:
+        await hub.pair(await hub.said(Keyed))
+        await hub.said(Shared)
+        await hub.entrust()
+        await hub.said(Contributed)
+        await hub.close(*ALL)
 
-    assert (hub.about.model, reason) == (called, "model-differs")
+        assert set((await hub.said(Revealed)).seeds) == set(ALL)
 
 
 async def test_of_a_cluster_that_did_not_send_its_update_the_mask_key_is_revealed_and_of_the_others_the_seeds(tmp_path: Path) -> None:
@@ -202,11 +200,11 @@ async def test_members_that_break_the_rules_are_declined_with_the_reason(tmp_pat
         assert await hub.declined() == reason
 
 
-async def test_members_that_have_trained_another_model_are_declined(tmp_path: Path) -> None:
+async def test_members_that_were_asked_something_else_are_declined(tmp_path: Path) -> None:
     async with asked(tmp_path) as hub:
-        await hub.state(hub.paired(await hub.said(Keyed), model="blake3:" + "0" * 64))
+        await hub.state(hub.paired(await hub.said(Keyed), question="blake3:" + "0" * 64))
 
-        assert await hub.declined() == "model-differs"
+        assert await hub.declined() == "question-differs"
 
 
 async def test_keys_that_are_not_ours_are_declined(tmp_path: Path) -> None:
@@ -240,6 +238,20 @@ async def test_an_update_that_is_not_finite_is_declined_and_nothing_of_it_is_sta
 
         assert await hub.declined() == "update-not-finite"
         assert not any(isinstance(fact, Contributed) for fact in said(hub.bus))
+
+
+@pytest.mark.parametrize("other", [{"appends": True}, {"task": Task.REPLY}], ids=["appended", "a reply"])
+async def test_what_is_not_laid_out_as_the_model_is_cannot_be_masked(tmp_path: Path, other: dict[str, Any]) -> None:
+    async def grow(directory: Path) -> Answer:
+        (directory / "update.safetensors").write_bytes(save({"w": np.zeros(9)}))
+        return Answer(weight=10.0, metrics={})
+
+    bus = MemoryBus()
+    async with collaborating(bus, Apps(grow), tmp_path / "work"):
+        await bus.log.state(invitation := invited(model=await model_on(bus), masking=TERMS, **other))
+        reason = await Hub(bus, invitation).declined()
+
+    assert reason == "wrong-layout"
 
 
 async def test_a_collaborator_that_is_restarted_after_it_has_said_its_keys_says_that_the_secrets_are_lost(tmp_path: Path) -> None:
@@ -276,9 +288,9 @@ async def test_a_round_that_goes_on_without_us_is_given_up(tmp_path: Path, end: 
 async def test_with_hidden_weights_nothing_says_how_many_examples_there_are(tmp_path: Path) -> None:
     async with asked(tmp_path, terms=TERMS.model_copy(update={"weights": "hidden", "weight_max": 20.0})) as hub:
         keyed = await hub.said(Keyed)
-        fact = hub.paired(keyed)
-        await hub.state(fact.model_copy(update={"members": tuple(each.model_copy(update={"weight": 1.0}) for each in fact.members)}))
-        hub.members = {name: each.pair(fact, TERMS, 20.0) for name, each in hub.others.items()}
+        hiding = tuple(each.model_copy(update={"weight": 1.0}) for each in hub.paired(keyed).members)
+        await hub.state(fact := hub.paired(keyed, members=hiding))
+        hub.members = {name: each.pair(fact, TERMS, 1.0) for name, each in hub.others.items()}
         hub.sharings = {name: each.share(chance(name, randomness_bytes(3))) for name, each in hub.members.items()}
         await hub.said(Shared)
         await hub.entrust()

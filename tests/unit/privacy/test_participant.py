@@ -11,7 +11,7 @@ from masking_story import ABOUT, Round, changes_of, entrusted, keyholder, paired
 
 from fedplane.privacy.keystream import Mask, apply_all
 from fedplane.privacy.pairing import About, Pairing, commitment, raw
-from fedplane.privacy.participant import Withdrawn, colluding_max, counted
+from fedplane.privacy.participant import Withdrawn, colluding_max, counted, randomness_bytes
 from fedplane.runtime.errors import BadInput
 from fedplane.schemas.facts import Entrusted, Paired
 
@@ -113,7 +113,14 @@ def replaced(fact: Paired, cluster: str, **changed: Any) -> Paired:
     return fact.model_copy(update={"members": members})
 
 
+def otherwise(key: str) -> str:
+    """The same 32 bytes: of base64's last character two bits say nothing."""
+    last = WRITTEN.index(key[-2])
+    return f"{key[:-2]}{WRITTEN[last ^ 1]}="
+
+
 MALLORY = participant("mallory")
+WRITTEN = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 @pytest.mark.parametrize(
@@ -122,9 +129,11 @@ MALLORY = participant("mallory")
         (lambda it: replaced(it, "a", mask_key=MALLORY.mask_key), "keys-replaced"),
         (lambda it: replaced(it, "a", seal_key=MALLORY.seal_key), "keys-replaced"),
         (lambda it: replaced(it, "a", weight=2.0), "keys-replaced"),
-        (lambda it: it.model_copy(update={"model": "blake3:" + "1" * 64}), "model-differs"),
+        (lambda it: it.model_copy(update={"question": "blake3:" + "1" * 64}), "question-differs"),
         (lambda it: it.model_copy(update={"members": it.members[1:]}), "keys-replaced"),
         (lambda it: it.model_copy(update={"members": (*it.members, keyholder(participant("b")))}), "keys-replaced"),
+        (lambda it: replaced(it, "e", mask_key=participant("b").mask_key), "keys-replaced"),
+        (lambda it: replaced(it, "e", mask_key=otherwise(participant("b").mask_key)), "keys-replaced"),
         (lambda it: it.model_copy(update={"members": it.members[:2]}), "too-few-members"),
         (lambda it: it.model_copy(update={"threshold": 3}), "threshold-too-low"),
         (lambda it: it.model_copy(update={"threshold": 6}), "threshold-too-low"),
@@ -135,9 +144,11 @@ MALLORY = participant("mallory")
         "mask key",
         "seal key",
         "weight",
-        "another model",
+        "another question",
         "left out",
         "twice",
+        "another's mask key",
+        "another's mask key, written otherwise",
         "two",
         "half",
         "all",
@@ -185,16 +196,37 @@ def test_shares_that_are_not_what_their_sender_sealed_and_committed_to_are_refus
     assert refused.value.reason == reason
 
 
-def test_masks_of_clusters_that_trained_different_models_do_not_cancel() -> None:
+def test_masks_of_clusters_that_were_asked_different_things_do_not_cancel() -> None:
     """Though a log that lies has shown each of them its own `paired`."""
-    here, there = (paired([participant(name, About("r1", 3, model)) for name in "abc"], model=model) for model in (MODEL, OTHER))
-    one = participant("a", About("r1", 3, MODEL)).pair(here, terms(), 1.0)
-    two = participant("b", About("r1", 3, OTHER)).pair(there, terms(), 1.0)
+    here, there = (paired([participant(name, About("r1", 3, asked)) for name in "abc"], question=asked) for asked in (ASKED, OTHERWISE))
+    one = participant("a", About("r1", 3, ASKED)).pair(here, terms(), 1.0)
+    two = participant("b", About("r1", 3, OTHERWISE)).pair(there, terms(), 1.0)
 
     assert {mask.key for mask in one.masks("abc")[1:]} & {mask.key for mask in two.masks("abc")[1:]} == set()
 
 
-MODEL, OTHER = ("blake3:" + digit * 64 for digit in "12")
+ASKED, OTHERWISE = ("blake3:" + digit * 64 for digit in "12")
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        lambda it: paired(map(participant, "abcdefg")),
+        lambda it: it.model_copy(update={"threshold": 5}),
+        lambda it: it.model_copy(update={"weight_scale": 1e9}),
+        lambda it: replaced(it, "c", weight=0.5),
+    ],
+    ids=["more members", "threshold", "what all weights are divided by", "somebody's weight"],
+)
+def test_clusters_that_were_told_of_different_members_cannot_help_to_unmask_one_another(others: Callable[[Paired], Paired]) -> None:
+    """Else a log that tells one of few others, with a low threshold, and these of many, could have the few declared gone by the many."""
+    here, there = shared(), others(paired(map(participant, SIX)))
+    told = participant("b").pair(there, terms(), 1.0)
+
+    with pytest.raises(Withdrawn) as refused:
+        told.bind(entrusted(told, here.sharings, SIX), told.share(bytes(randomness_bytes(there.threshold))).kept)
+    assert refused.value.reason == "share-tampered"
+    assert {mask.key for mask in here.members["a"].masks(SIX)} & {mask.key for mask in told.masks(SIX)} == set()
 
 
 def test_what_was_sealed_in_one_round_is_of_no_use_in_another() -> None:
@@ -222,7 +254,13 @@ def test_a_cluster_counts_by_its_share_of_the_largest_weight_and_with_noise_like
     assert counted(terms(), fact, 10) == 0.25
     assert counted(terms(norm_max=1.0, deviation=0.1), fact, 10) == 1.0
     with pytest.raises(Withdrawn, match=r"50 examples, and no cluster counts for more than 40"):
-        counted(terms(weights="hidden"), fact, 50)
+        counted(terms(), fact, 50)
+
+
+def test_who_hides_how_many_examples_it_has_does_not_say_it_when_they_are_too_many() -> None:
+    with pytest.raises(Withdrawn, match="more examples than the 40 that a cluster counts for") as refused:
+        counted(terms(weights="hidden"), paired(map(participant, SIX), weight_scale=40.0), 53)
+    assert "53" not in str(refused.value), "what a cluster withdraws with is on the log"
 
 
 def test_secrets_are_not_shown_by_what_is_logged() -> None:
@@ -263,17 +301,18 @@ def test_everybody_derives_the_same_neighbours_and_they_change_with_any_key() ->
     assert [pairing.number("c7", holder) for holder in pairing.holders("c7")] == list(range(fact.degree + 1))
 
 
-def test_a_round_is_about_its_run_and_number_and_about_nothing_else() -> None:
+def test_a_key_is_about_a_run_a_round_a_question_and_members() -> None:
     assert (
         len(
             {
                 ABOUT.of(b"x"),
-                About("r1", 3, "m").of(b"x"),
+                About("r1", 3, "q").of(b"x"),
+                About("r1", 3, "", "q").of(b"x"),
                 About("r1", 4).of(b"x"),
                 About("r2", 3).of(b"x"),
                 ABOUT.of(b"y"),
                 ABOUT.of(b"x", "a"),
             }
         )
-        == 6
+        == 7
     )

@@ -51,7 +51,7 @@ from fedplane.runtime.observed import (
 )
 from fedplane.runtime.ports import Recorded
 from fedplane.schemas import envelope
-from fedplane.schemas.facts import EVERYTHING, Advertised, Expired, Granted, Submitted, all_facts_of
+from fedplane.schemas.facts import EVERYTHING, Advertised, Expired, Granted, Lapsed, Submitted, all_facts_of
 from fedplane.schemas.subjects import dead_letters, given_piece, update_piece, work_on
 
 __all__ = ["TRIALS", "look"]
@@ -238,7 +238,7 @@ class _Look:
         stamps = []
         async for message in self._messages(LOG, all_facts_of(), begin, last_only=False):
             fact, source = _fact(message)
-            if fact is not None and not isinstance(fact, Expired):  # whose time is the deadline's, and nobody's clock
+            if fact is not None and not isinstance(fact, Expired | Lapsed):  # whose time is the deadline's, and nobody's clock
                 stamps.append(Stamp(source, fact.at, message.metadata.timestamp))
         return tuple(stamps)
 

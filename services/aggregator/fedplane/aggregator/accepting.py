@@ -30,7 +30,7 @@ def unacceptable(question: Opened, masks: Exchange, answer: Contributed | Evalua
     if question.weight_max is not None and answer.weight > question.weight_max and told:
         return f"its weight is {answer.weight:g}, and spec.rounds.weightMax is {question.weight_max:g}"
     if isinstance(answer, Keyed):
-        return unusable_keys(answer, hidden=hidden) if masking else "it says its keys, and the round's updates are not masked"
+        return unusable_keys(masks, answer, hidden=hidden) if masking else "it says its keys, and the round's updates are not masked"
     if isinstance(answer, Evaluated):
         return None
     if masking is not None and answer.cluster not in masks.members:

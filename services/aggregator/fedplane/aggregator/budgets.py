@@ -5,7 +5,8 @@ all training rounds need together. Whoever says both means that noise, and that 
 Without an epsilon the bound is the largest that a resource may name, for beyond it there is nothing to promise.
 
 A round costs as soon as anything of it may be known to those from whom it is to be kept, whether it then has a result or not:
-if aggregators add the noise, when the first shard is folded; if clusters do, when the first of them helps to take the masks off.
+if aggregators add the noise, when the first shard is folded; if clusters do, when they are asked to help to take the masks off.
+For what they say may come after the round has failed, and tells the sum as well.
 So a run whose rounds fail may end with fewer of them than it was to have. What the cost is, is computed in `fedplane.privacy.accounting`.
 How updates are shortened is the business of `clipping`, and where noise comes from that of `noising`, or of the clusters.
 """
@@ -58,7 +59,7 @@ def costs(state: Round) -> bool:
     """Whether the round has cost something, or may have."""
     masking = state.opened.masking
     if masking is not None and masking.deviation is not None:
-        return bool(state.exchange.revealed)
+        return state.closed is not None and state.closed.members is not None
     return state.opened.noise is not None and bool(state.folded)
 
 

@@ -10,10 +10,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from fedplane.privacy import agreement
-from fedplane.privacy.pairing import Pairing, raw
+from fedplane.privacy.pairing import Pairing, question, raw
 from fedplane.privacy.recovering import Shares, is_true, wanted_keys
 from fedplane.runtime.errors import BadInput
-from fedplane.schemas.facts import Bound, Entrusted, Keyed, Lapsed, Paired, Revealed, Shared
+from fedplane.schemas.facts import Bound, Entrusted, Invited, Keyed, Lapsed, Paired, Revealed, Shared
 from fedplane.schemas.privacy_terms import Keyholder
 
 __all__ = [
@@ -28,9 +28,11 @@ _ANY_PRIVATE_KEY = bytes([64] * agreement.KEY_BYTES)
 class Exchange:
     """The steps so far. The dictionaries are by cluster, in the order of the log, and are never changed in place.
 
-    `pairing` is what follows from `paired`. Of what was revealed only true shares are here, and of each cluster only those of one secret.
+    `question` is the digest of what clusters were asked, and `pairing` is what follows from `paired`.
+    Of what was revealed only true shares are here, and of each cluster only those of one secret.
     """
 
+    question: str | None = None
     keyed: dict[str, Keyed] = field(default_factory=dict)
     paired: Paired | None = None
     pairing: Pairing | None = None
@@ -59,9 +61,11 @@ def fits(exchange: Exchange, fact: Paired | Bound) -> bool:
     return ours and set(names) <= exchange.keyed.keys() and _pairing(fact) is not None
 
 
-def evolve(exchange: Exchange, fact: Keyed | Paired | Shared | Bound | Entrusted | Revealed | Lapsed) -> Exchange:
+def evolve(exchange: Exchange, fact: Invited | Keyed | Paired | Shared | Bound | Entrusted | Revealed | Lapsed) -> Exchange:
     """The exchange after a fact that fits, of somebody whose turn it is."""
     match fact:
+        case Invited():
+            return exchange if exchange.question else replace(exchange, question=question(fact))
         case Keyed():
             return replace(exchange, keyed={**exchange.keyed, fact.cluster: fact})
         case Paired():
@@ -86,7 +90,7 @@ def keyholder(keyed: Keyed) -> Keyholder:
     )  # fmt: skip
 
 
-def unusable_keys(keyed: Keyed, *, hidden: bool) -> str | None:
+def unusable_keys(exchange: Exchange, keyed: Keyed, *, hidden: bool) -> str | None:
     """Why a cluster cannot take part with these keys; None if it can."""
     if hidden and keyed.weight != 1:
         return f"it says that it has {keyed.weight:g} examples, and the run hides such numbers: its collaborator has to say 1"
@@ -95,6 +99,9 @@ def unusable_keys(keyed: Keyed, *, hidden: bool) -> str | None:
             agreement.shared_secret(_ANY_PRIVATE_KEY, raw(key), b"")
     except BadInput as error:
         return f"nobody can agree on a mask with it: {error}"
+    for other in sorted(exchange.keyed):
+        if raw(exchange.keyed[other].mask_key) == raw(keyed.mask_key):
+            return f"its mask key is that of {other}, so with both of them others would put on masks that may cancel"
     return None
 
 

@@ -45,7 +45,7 @@ def pair(state: Round, reason: str, now: datetime) -> Action:
     scale = terms.weight_max if terms.weights == "hidden" and terms.weight_max else max(each.weight for each in keyed)
     fact = Paired(
         run=asked.run, round=asked.round, at=now, members=tuple(keyholder(each) for each in keyed), degree=degree, threshold=threshold,
-        weight_scale=scale, deadline=_end_of_step(state, now), reason=reason, model=asked.model.digest if asked.model else None,
+        weight_scale=scale, deadline=_end_of_step(state, now), reason=reason, question=state.exchange.question,
     )  # fmt: skip
     return State(fact, _unless_failed(state))
 

@@ -66,6 +66,8 @@ def _too_few(spec: Spec, secure: SecureAggregation) -> Iterator[str]:
     if needed < MEMBERS_MIN:
         said = f"{whence}: {needed} is too few for {SECURE}, for in a sum of two each cluster sees the other one's update"
         yield f"{said}; ask for {MEMBERS_MIN} or more"
+    if needed > MASKED_MAX:
+        yield f"{whence}: {needed} clusters cannot mask with one another, {MASKED_MAX} can; ask for {MASKED_MAX} or fewer"
     if spec.rounds.invite is not None and spec.rounds.invite > MASKED_MAX:
         yield f"spec.rounds.invite: {spec.rounds.invite} clusters cannot mask with one another, {MASKED_MAX} can"
     try:

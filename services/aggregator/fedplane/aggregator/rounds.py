@@ -171,7 +171,7 @@ class Round:
     @property
     def shards(self) -> int:
         """How many shards the result has: as many as each member's update, if these are not appended."""
-        if not self.contributed:
+        if not self.members:
             return 0
         if self.opened.model is None or not self.appends:
             return len(self.members[0].shards)
@@ -222,7 +222,8 @@ def _of_cluster(state: Round, fact: Invited | Contributed | Evaluated | Declined
     """The round after one cluster was asked, has answered, or was told that its answer does not count."""
     match fact:
         case Invited():
-            return replace(state, invited=state.invited | {fact.cluster})
+            masks = state.exchange if state.opened.masking is None else exchange.evolve(state.exchange, fact)
+            return replace(state, invited=state.invited | {fact.cluster}, exchange=masks)
         case Contributed():
             return replace(state, contributed={**state.contributed, fact.cluster: fact})
         case Evaluated():
@@ -282,7 +283,8 @@ def _is_usable(state: Round, result: Measured | Folded) -> bool:
     members = tuple(member.cluster for member in state.members)
     if isinstance(result, Measured):
         told = len(members) if state.opened.noise is not None else len(members) * (len(members) + 1) // 2
-        return result.shard not in state.measured and result.members == members and len(result.products) == told
+        lengths = state.opened.noise is None or all(square >= 0 for square in result.products)
+        return lengths and result.shard not in state.measured and result.members == members and len(result.products) == told
     brought = result.layout is not None or result.shard > 0
     known = bool(result.members) and state.contributed.keys() >= set(result.members)
     if state.opened.masking is not None:

@@ -17,6 +17,7 @@ from fedplane.runtime.errors import BadInput
 from fedplane.runtime.ports import Fence, Recorded
 from fedplane.runtime.replica import Action, Perform, State
 from fedplane.schemas.facts import Archived, Completed, Failed, Opened, RunFact, Started, Submitted, all_facts_of, run_level_facts_of
+from fedplane.schemas.layout import ALIGNMENT_BYTES
 from fedplane.schemas.models import Model, Task
 
 __all__ = ["Cut", "Discard", "Runs", "RunsState", "next_task"]
@@ -90,7 +91,7 @@ class Runs:
             asking.check(resource.spec)
             policies.check(resource.spec, counts_late=strategy.counts_late, appends=strategy.appends)
             starting.check(run.submitted, run.given, appends=strategy.appends)
-            budgets.check(resource.spec, strategy, has_secret=self._has_secret)
+            budgets.check(resource.spec, strategy, has_secret=self._has_secret or run.started)  # one without must not end it for all
             private.check(resource.spec, strategy)
         except BadInput as problem:
             yield _end(run, Failed(run=name, at=now, reason="BadRequest", message=str(problem)[:PROBLEM_CHARACTERS_MAX]))
@@ -157,7 +158,7 @@ class Runs:
                 noise=clipping.terms(spec, task, run.clip, len(clusters)),
                 minimum=minimum, close_at=spec.rounds.close_at if task is Task.TRAIN else None,
                 deadline=now + timedelta(seconds=spec.rounds.deadline_seconds), weight_max=spec.rounds.weight_max,
-                shard_bytes=self.cut.shard_bytes, chunk_bytes=self.cut.chunk_bytes, model=run.model,
+                shard_bytes=_shard_bytes(run.model, self.cut), chunk_bytes=self.cut.chunk_bytes, model=run.model,
                 carried=busy if task is Task.TRAIN else {}, appends=appends(spec),
             ),
             Fence(run_level_facts_of(name), run.run_level),
@@ -177,6 +178,13 @@ def next_task(run: Run) -> tuple[Task | None, int]:
     if policies.end(spec, run.trained, run.best) is None and budgets.exhausted(spec, run.costly) is None:
         return Task.TRAIN, run.trained + 1
     return None, run.trained
+
+
+def _shard_bytes(model: Model | None, cut: Cut) -> int:
+    """How updates of a model are cut: as it is itself, whatever aggregators are told now, for shards of both go together by number."""
+    if model is None or not model.shards:
+        return cut.shard_bytes
+    return model.shards[0].bytes if len(model.shards) > 1 else max(cut.shard_bytes, -(-model.bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES)
 
 
 def _given(state: RunsState, fact: Submitted) -> Model | None:

@@ -26,6 +26,9 @@ from fedplane.schemas.resources import Spec
 
 __all__ = ["agrees", "check", "check_graph", "chosen"]
 
+LARGEST_MAX = 2.0**1000
+"""Of a float64 that is larger nobody has a use, and eight times the largest is no float."""
+
 ROOM = 8.0
 """How many times larger than the largest number of the model a change may be; a fresh model's largest may be a tenth of a trained one's."""
 
@@ -93,7 +96,7 @@ def agrees(question: Opened, spec: Spec) -> bool:
 
 def _clip(contents: tuple[Contents, ...]) -> float:
     largest = max((each.largest for each in contents), default=0.0)
-    mantissa, exponent = math.frexp(max(1.0, largest))
+    mantissa, exponent = math.frexp(min(max(1.0, largest), LARGEST_MAX))
     return math.ldexp(ROOM, exponent - 1 if mantissa == 0.5 else exponent)  # rounded up to a power of two, unless it is one
 
 

@@ -33,7 +33,7 @@ from fedplane.privacy.masking import fixed_of
 from fedplane.privacy.recovering import FalseSecret, left_on
 from fedplane.runtime.errors import BadInput
 from fedplane.runtime.ports import Bulk
-from fedplane.schemas.facts import Folded
+from fedplane.schemas.facts import Closed, Folded, Paired
 from fedplane.schemas.layout import BadLayout, Layout, parse_header
 
 __all__ = ["Unmasking"]
@@ -51,7 +51,7 @@ class Unmasking:
     def __init__(self, bulk: Bulk, team: Team) -> None:
         self._bulk = bulk
         self._team = team
-        self._masks: tuple[tuple[str, int], tuple[Mask, ...]] | None = None
+        self._masks: tuple[tuple[Paired | None, Closed | None], tuple[Mask, ...]] | None = None
 
     async def fold(self, run: Run, state: Round, shard: int, now: datetime) -> Folded:
         """Fold the members' masked updates in one shard, and store the result."""
@@ -61,6 +61,7 @@ class Unmasking:
             fixed = fixed_of(asked.masking, state.exchange.paired)
             masks = await self._left_on(state)
             shares = _shares(state, fixed, masks)
+            _insist_on_weight(shares, fixed)
             header = bytes(await whole(self._bulk, model.layout))
             layout = parse_header(header)
         except FalseSecret as error:
@@ -80,7 +81,7 @@ class Unmasking:
         return await self._folded(state, shard, folding, header, layout, span, now)
 
     async def _left_on(self, state: Round) -> tuple[Mask, ...]:
-        about = (state.opened.run, state.opened.round)
+        about = (state.exchange.paired, state.closed)  # not its name: a run may be submitted again under its old one
         if self._masks is None or self._masks[0] != about:
             self._masks = (about, await asyncio.to_thread(_left_on, state))
         return self._masks[1]
@@ -157,6 +158,13 @@ def _shares(state: Round, fixed: Fixed, masks: Sequence[Mask]) -> float:
     total = np.array([sum(member.tally[0] for member in state.members) % 2**fixed.bits], fixed.dtype)
     keystream.apply_all(total, masks, keystream.TALLY_SHARD)
     return fixed.shares(int(total[0]))
+
+
+def _insist_on_weight(shares: float, fixed: Fixed) -> None:
+    """Members that count for next to nothing make integers that are all zero, whatever they have trained."""
+    if 2 * shares * fixed.levels < fixed.members:
+        said = f"the members count for {shares:.2g} of the largest weight together: less than {fixed.bits} bits can tell from nothing"
+        raise BadInput(f"{said}; set spec.rounds.weightMax to what the largest cluster has, or spec.privacy.secureAggregation.bits to 64")
 
 
 def _insist_on_contents(state: Round, shard: int, size: int) -> None:

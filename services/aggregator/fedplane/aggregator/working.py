@@ -103,6 +103,10 @@ class Working:
             await self._fail(state, message, ())
             await lease.done()
             return
+        if state.opened.noise is not None and not self._secret and lease.deliveries < DELIVERIES_MAX:
+            self._logger.warning("left to an aggregator that has a secret: set FEDPLANE_NOISE_SECRET here as well", task=lease.subject)
+            await lease.again(RETRY_SECONDS)
+            return
         try:
             await self._do(what, run, state, shard)
         except BusError as problem:
