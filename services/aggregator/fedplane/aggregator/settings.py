@@ -26,7 +26,8 @@ class AggregatorSettings(ServiceSettings):
 
     noise_secret: Path | None = None
     """A file with 32 random characters or more, the same for all aggregators and for nobody else: what noise in models is drawn from.
-    Whoever has it can take the noise off. None: runs with spec.privacy.differentialPrivacy.central are refused.
+    Whoever has it can take the noise off. None: runs with spec.privacy.differentialPrivacy.central are refused, and in those that have
+    started the work is left to other aggregators.
     """
 
     fold_threads: int | None = Field(default=None, ge=1, le=64)
