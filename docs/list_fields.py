@@ -36,7 +36,7 @@ FOLDER = Path(__file__).parent / "reference"
 OURS = frozenset(
     {
         "spec.server.initialModel", "spec.client.placementRef", "spec.client.template", "spec.strategy", "spec.fold", "spec.rounds",
-        "spec.data", "spec.resources", "spec.weights", "spec.config",
+        "spec.data", "spec.privacy", "spec.resources", "spec.weights", "spec.config",
     }
 )  # fmt: skip
 """What upstream's resource does not have, each with everything below it."""

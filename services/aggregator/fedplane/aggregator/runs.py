@@ -19,6 +19,7 @@ from fedplane.runtime.replica import Action, Perform, State
 from fedplane.schemas.facts import Archived, Completed, Failed, Opened, RunFact, Started, Submitted, all_facts_of, run_level_facts_of
 from fedplane.schemas.layout import ALIGNMENT_BYTES
 from fedplane.schemas.models import Model, Task
+from fedplane.schemas.resources import Spec
 
 __all__ = ["Cut", "Discard", "Runs", "RunsState", "next_task"]
 
@@ -158,7 +159,7 @@ class Runs:
                 noise=clipping.terms(spec, task, run.clip, len(clusters)),
                 minimum=minimum, close_at=spec.rounds.close_at if task is Task.TRAIN else None,
                 deadline=now + timedelta(seconds=spec.rounds.deadline_seconds), weight_max=spec.rounds.weight_max,
-                shard_bytes=_shard_bytes(run.model, self.cut), chunk_bytes=self.cut.chunk_bytes, model=run.model,
+                shard_bytes=_shard_bytes(run.model, spec, self.cut), chunk_bytes=self.cut.chunk_bytes, model=run.model,
                 carried=busy if task is Task.TRAIN else {}, appends=appends(spec),
             ),
             Fence(run_level_facts_of(name), run.run_level),
@@ -180,9 +181,12 @@ def next_task(run: Run) -> tuple[Task | None, int]:
     return None, run.trained
 
 
-def _shard_bytes(model: Model | None, cut: Cut) -> int:
-    """How updates of a model are cut: as it is itself, whatever aggregators are told now, for shards of both go together by number."""
-    if model is None or not model.shards:
+def _shard_bytes(model: Model | None, spec: Spec, cut: Cut) -> int:
+    """How updates of a model are cut: as it is itself, whatever aggregators are told now, for shards of both go together by number.
+
+    What is appended to it is cut as the aggregator likes.
+    """
+    if model is None or not model.shards or appends(spec):
         return cut.shard_bytes
     return model.shards[0].bytes if len(model.shards) > 1 else max(cut.shard_bytes, -(-model.bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES)
 
