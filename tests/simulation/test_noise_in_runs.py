@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 from federation_story import TINY, ended, federation, learning, model_bytes, submit
 from private_story import central
 from safetensors.numpy import load
@@ -30,6 +31,14 @@ async def run_with(tmp_path: Path, privacy: dict[str, Any], strategy: str = "fed
     assert isinstance(facts[-1], Completed), facts[-1]
     model = load(await model_bytes(bus, facts[-1].model))
     return np.concatenate([model[name].ravel() for name in TINY]).astype(np.float64), facts
+
+
+async def first(bus: MemoryBus, pattern: str) -> Fact:
+    async with asyncio.timeout(20):
+        async for batch in bus.log.tail([pattern]):
+            if batch.records:
+                return batch.records[0].fact
+    raise AssertionError("the log ended")
 
 
 def trained(facts: list[Fact]) -> list[Aggregated]:
@@ -71,20 +80,40 @@ async def test_a_clip_that_follows_the_updates_moves_from_round_to_round(tmp_pat
     assert (first.multiplier, first.count_deviation) == (second.multiplier, second.count_deviation)
 
 
-async def test_an_aggregator_that_comes_later_and_has_no_secret_neither_ends_a_run_nor_folds_with_none(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(working, "RETRY_SECONDS", 0.05)
+async def test_an_aggregator_without_the_secret_stands_aside_until_one_that_has_it_comes(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(working, "ASIDE_SECONDS", 0.5)
     bus = MemoryBus()
-    async with federation(bus, tmp_path) as it:
-        run = await submit(bus, learning(privacy=central(), rounds={"evaluate": False}))
-        async for batch in bus.log.tail([Started.pattern(run=run)]):
-            if batch.records:
-                break
-        without = AggregatorSettings(shard_bytes=it.shard_bytes, chunk_bytes=16)
-        it.running["aggregator 3"] = asyncio.create_task(aggregate(bus, without), name="aggregator 3")
-        facts = await ended(bus, run)
+    with structlog.testing.capture_logs() as logged:
+        async with federation(bus, tmp_path) as it:
+            run = await submit(bus, learning(privacy=central(), rounds={"evaluate": False}))
+            await first(bus, Started.pattern(run=run))
+            await it.kill("aggregator 1")
+            await it.kill("aggregator 2")
+            without = AggregatorSettings(shard_bytes=it.shard_bytes, chunk_bytes=16)
+            it.running["aggregator 3"] = asyncio.create_task(aggregate(bus, without), name="aggregator 3")
+            async with asyncio.timeout(20):
+                while not any("stood aside" in line["event"] for line in logged):
+                    await asyncio.sleep(0.01)
+            it.start("aggregator 1")
+            facts = await ended(bus, run)
 
     assert isinstance(facts[-1], Completed), facts[-1]
     assert not [fact for fact in facts if isinstance(fact, RoundFailed)]
+
+
+async def test_a_round_fails_with_the_reason_if_no_aggregator_has_the_secret_any_more(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(working, "ASIDE_SECONDS", 0.01)
+    bus = MemoryBus()
+    async with federation(bus, tmp_path) as it:
+        run = await submit(bus, learning(privacy=central(), rounds={"evaluate": False}))
+        await first(bus, Started.pattern(run=run))
+        await it.kill("aggregator 1")
+        await it.kill("aggregator 2")
+        without = AggregatorSettings(shard_bytes=it.shard_bytes, chunk_bytes=16)
+        it.running["aggregator 3"] = asyncio.create_task(aggregate(bus, without), name="aggregator 3")
+        failed = await first(bus, RoundFailed.pattern(run=run))
+
+    assert "set FEDPLANE_NOISE_SECRET for all of them" in failed.message
 
 
 @pytest.mark.parametrize(

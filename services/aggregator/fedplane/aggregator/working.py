@@ -46,6 +46,17 @@ DELIVERIES_MAX = 6
 RETRY_SECONDS = 1.0
 """How long to wait when the bus failed, or with a task that the log says nothing of yet: a server needs about that to restart."""
 
+ASIDE_SECONDS = 10.0
+"""How long a replica leaves all work to others when a task needs a secret that it has not.
+
+It is idle where they are busy, so without a pause it would take the same task again and again, and end the round by `DELIVERIES_MAX`.
+With one, those who can have a minute; if nobody can, the round then fails and says why.
+"""
+
+
+class _NeedsSecret(Exception):
+    """Noise is to be drawn for this task, and this replica has no secret."""
+
 
 class Working:
     """One replica's work. Noise is drawn from the secret, if there is one."""
@@ -69,6 +80,9 @@ class Working:
             except BusError as error:
                 self._logger.warning("working again", why=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
+            except _NeedsSecret as needs:
+                self._logger.warning("stood aside for one that has a secret: set FEDPLANE_NOISE_SECRET here as well", task=str(needs))
+                await asyncio.sleep(ASIDE_SECONDS)
 
     async def discard(self, effect: object) -> None:
         """Perform `Discard`. What cannot be purged now takes room and nothing else, so a failure is only logged."""
@@ -104,9 +118,7 @@ class Working:
             await lease.done()
             return
         if state.opened.noise is not None and not self._secret and lease.deliveries < DELIVERIES_MAX:
-            self._logger.warning("left to an aggregator that has a secret: set FEDPLANE_NOISE_SECRET here as well", task=lease.subject)
-            await lease.again(RETRY_SECONDS)
-            return
+            raise _NeedsSecret(lease.subject)
         try:
             await self._do(what, run, state, shard)
         except BusError as problem:
