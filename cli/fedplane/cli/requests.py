@@ -21,12 +21,14 @@ __all__ = ["APP_FILES", "FILE_BYTES_MAX", "read"]
 FILE_BYTES_MAX = 1_000_000
 """Kubernetes' own bound on an object is about that, etcd's request size."""
 
-
 VALUES_MAX = 100_000
 """Of a resource, those in lists and objects included; a large one has some hundreds."""
 
 DEPTH_MAX = 100
 """Of lists and objects within each other in a file. A resource needs ten levels."""
+
+SHOWN_MAX = 60
+"""Characters of a path that is none; it may have a million."""
 
 APP_FILES = {
     "flower": "pyproject.toml",
@@ -123,17 +125,25 @@ def _with_app(path: Path, resource: FederatedLearning) -> dict[str, str]:
         return annotations
     named = annotations[APP_ANNOTATION]
     said = f"{path}: the annotation {APP_ANNOTATION} is {named!r}, relative to this file"
+    try:
+        return {**annotations, APP_ANNOTATION: _app(path.parent, named, said, resource.spec.framework)}
+    except (OSError, ValueError, RuntimeError) as error:  # too long for a path, with a null byte, or a link to itself
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise BadInput(f"{path}: the annotation {APP_ANNOTATION} begins with {named[:SHOWN_MAX]!r}, and is no path: {why}") from error
+
+
+def _app(beside: Path, named: str, said: str, framework: str) -> str:
+    """The app that is named, as the run is to name it."""
     bundle = Bundle.meant_by(named)
     if bundle is not None:
-        meant = Bundle(str((path.parent / bundle.path).resolve()), bundle.sha256)
-        return {**annotations, APP_ANNOTATION: str(_as_it_is(meant, said, resource.spec.framework))}
-    directory = (path.parent / named).resolve()
+        return str(_as_it_is(Bundle(str((beside / bundle.path).resolve()), bundle.sha256), said, framework))
+    directory = (beside / named).resolve()
     if not directory.is_dir():
         raise BadInput(f"{said}, and {directory} is no directory")
-    file = APP_FILES[resource.spec.framework]
+    file = APP_FILES[framework]
     if not (directory / file).is_file():
-        raise BadInput(f"{said}, and {directory} has no {file}, so it is no app of the framework {resource.spec.framework!r}")
-    return {**annotations, APP_ANNOTATION: str(directory)}
+        raise BadInput(f"{said}, and {directory} has no {file}, so it is no app of the framework {framework!r}")
+    return str(directory)
 
 
 def _as_it_is(bundle: Bundle, said: str, framework: str) -> Bundle:
