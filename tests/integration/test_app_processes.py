@@ -121,18 +121,18 @@ async def test_an_app_that_misses_its_deadline_is_stopped(here: Home) -> None:
 
 
 async def test_an_app_that_holds_the_interpreter_is_noticed_before_its_deadline(here: Home) -> None:
-    async with process(here, silence_seconds=1.5) as app:
+    async with process(here, silence_seconds=4) as app:
         before = await ask(app, here, "work")
         failed = await failure(app, here, "block")
 
-    message = "the app's process gave no sign of life for 1.5 s and was stopped; does its code block the interpreter?"
+    message = "the app's process gave no sign of life for 4 s and was stopped; does its code block the interpreter?"
     assert (failed.reason, str(failed)) == ("hung", message)
     assert await until_gone(int(before.metrics["pid"])) == []
 
 
 async def test_an_app_at_work_gives_signs_of_life(here: Home) -> None:
-    async with process(here, silence_seconds=1.5) as app:
-        failed = await failure(app, here, "sleep", deadline_seconds=2)
+    async with process(here, silence_seconds=4) as app:
+        failed = await failure(app, here, "sleep", deadline_seconds=5)
 
     assert failed.reason == "timed-out"
 

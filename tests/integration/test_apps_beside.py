@@ -144,13 +144,13 @@ HOSTILE = {
     "an end without a number": (b'{"said": "ended", "code": "x"}\n', "garbage", "the app wrote to a pipe that is not its own: "),
     "an end with a strange number": (b'{"said": "ended", "code": -400}\n', "crashed", "the app's process was killed by signal 400"),
     "an answer without a question": (b'{"said": "ready"}\n{"said": "done"}\n', "garbage", "the app's process left no metrics.json"),
-    "half a line": (b'{"said"', "hung", "the app's process gave no sign of life for 1 s and was stopped"),
+    "half a line": (b'{"said"', "hung", "the app's process gave no sign of life for 4 s and was stopped"),
 }
 
 
 @pytest.mark.parametrize(("line", "reason", "said"), HOSTILE.values(), ids=HOSTILE)
 async def test_whatever_a_runner_says_is_an_answer(here: Home, line: bytes, reason: str, said: str) -> None:
-    async with listening(here, silence_seconds=1) as (app, _):
+    async with listening(here, silence_seconds=4) as (app, _):
         with socket.socket(socket.AF_UNIX) as hostile:
             hostile.connect(str(here.socket))
             hostile.sendall(line)
