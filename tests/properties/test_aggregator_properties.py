@@ -7,6 +7,7 @@ import numpy as np
 from aggregator_story import NOW, RUN, Story, contributed, declined, evaluated, folded, scheduled
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from log_story import deliveries, knows, recorded
 
 from fedplane.aggregator import sums
 from fedplane.aggregator.runs import Cut, Discard, Runs
@@ -86,25 +87,15 @@ def logs(draw: st.DrawFn, policies: tuple[dict[str, Any], ...] = POLICIES + CARR
     return story.log
 
 
-def fold(records: list[Recorded]) -> object:
-    core = Runs(Cut(80, 16))
-    state = core.initial()
-    for record in records:
-        state = core.evolve(state, record)
-    return state
+CORE = Runs(Cut(80, 16))
 
 
 @given(logs() | logs(CARRYING), st.data())
 def test_any_repetition_and_replay_of_a_log_gives_the_same_state(log, data) -> None:
-    records = [Recorded(fact, sequence) for sequence, fact in enumerate(log, 1)]
-    once = fold(records)
-    repeated: list[Recorded] = []
-    for position, record in enumerate(records):
-        repeated += [record] * data.draw(st.integers(1, 3))
-        if data.draw(st.integers(0, 5)) == 0:
-            repeated += records[data.draw(st.integers(0, position)) : position + 1]
+    records = recorded(log)
+    once, delivered = knows(CORE, records), data.draw(deliveries(records))
 
-    assert fold(repeated + records) == once
+    assert knows(CORE, delivered) == knows(CORE, delivered + records) == once
 
 
 @given(logs(), logs(), st.randoms(use_true_random=False))
@@ -115,10 +106,9 @@ def test_runs_do_not_see_each_other_however_their_logs_interleave(one, other, ra
     sources = (iter(one), iter(other))
     mixed = [next(sources[turn]) for turn in turns]
 
-    together = fold([Recorded(fact, sequence) for sequence, fact in enumerate(mixed, 1)])
+    together = knows(CORE, recorded(mixed))
     alone = {
-        name: fold([Recorded(fact, sequence) for sequence, fact in enumerate(mixed, 1) if fact.run == name])[name]
-        for name in {fact.run for fact in mixed}
+        name: knows(CORE, [record for record in recorded(mixed) if record.fact.run == name])[name] for name in {fact.run for fact in mixed}
     }
 
     assert together == alone
@@ -159,7 +149,7 @@ def test_whoever_is_carried_was_asked_before_is_not_too_late_and_is_counted_once
 @given(logs())
 def test_deciding_twice_decides_the_same(log) -> None:
     core = Runs(Cut(80, 16))
-    state = fold([Recorded(fact, sequence) for sequence, fact in enumerate(log, 1)])
+    state = knows(CORE, recorded(log))
 
     assert core.decide(state, NOW) == core.decide(state, NOW)
 

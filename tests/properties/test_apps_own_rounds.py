@@ -6,10 +6,10 @@ from aggregator_story import NOW, RUN, Story, asked, contributed, declined, sche
 from asked_story import wanted
 from hypothesis import given
 from hypothesis import strategies as st
+from log_story import deliveries, knows, recorded
 
 from fedplane.aggregator.runs import Cut, Runs
 from fedplane.collaborator.driver.replay import Driver, answers, plan
-from fedplane.runtime.ports import Recorded
 from fedplane.schemas.facts import Asked, Cancelled, Closed, Expired, Fact, Opened, RoundFailed
 from fedplane.schemas.models import Task
 
@@ -47,30 +47,19 @@ def logs(draw: st.DrawFn) -> list[Fact]:
     return story.log
 
 
-def fold(core: Runs | Driver, records: list[Recorded]) -> object:
-    state = core.initial()
-    for record in records:
-        state = core.evolve(state, record)
-    return state
-
-
 @given(logs(), st.data())
 def test_any_repetition_and_replay_of_a_log_gives_the_same_state(log, data) -> None:
-    records = [Recorded(fact, sequence) for sequence, fact in enumerate(log, 1)]
-    repeated: list[Recorded] = []
-    for position, record in enumerate(records):
-        repeated += [record] * data.draw(st.integers(1, 3))
-        if data.draw(st.integers(0, 5)) == 0:
-            repeated += records[data.draw(st.integers(0, position)) : position + 1]
+    records = recorded(log)
+    delivered = data.draw(deliveries(records))
 
     for core in (Runs(Cut(80, 16)), Driver()):
-        assert fold(core, repeated + records) == fold(core, records)
+        assert knows(core, delivered) == knows(core, delivered + records) == knows(core, records)
 
 
 @given(logs())
 def test_the_aggregator_and_the_driver_agree_on_what_was_asked(log) -> None:
-    records = [Recorded(fact, sequence) for sequence, fact in enumerate(log, 1)]
-    run, driven = fold(Runs(Cut(80, 16)), records)[RUN], fold(Driver(), records).runs.get(RUN)
+    records = recorded(log)
+    run, driven = knows(Runs(Cut(80, 16)), records)[RUN], knows(Driver(), records).runs.get(RUN)
     if run.ended:
         assert driven is None
         return
@@ -83,8 +72,8 @@ def test_the_aggregator_and_the_driver_agree_on_what_was_asked(log) -> None:
 
 @given(logs())
 def test_a_server_that_asks_again_is_answered_from_the_log_until_it_comes_to_what_is_new(log) -> None:
-    records = [Recorded(fact, sequence) for sequence, fact in enumerate(log, 1)]
-    driven = fold(Driver(), records).runs.get(RUN)
+    records = recorded(log)
+    driven = knows(Driver(), records).runs.get(RUN)
     if driven is None:
         return
     sent: Counter[str] = Counter()

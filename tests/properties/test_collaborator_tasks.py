@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from log_story import knows
 
-from fedplane.collaborator.tasks import Collaborator, GiveUp, Questions, Respond
+from fedplane.collaborator.tasks import Collaborator, GiveUp, Respond
 from fedplane.runtime.ports import Recorded
 from fedplane.runtime.replica import Perform
 from fedplane.schemas.facts import Cancelled, Closed, Contributed, Declined, Evaluated, Fact, Invited, RoundFailed
@@ -40,18 +41,11 @@ RECORDS = {fact.subject: Recorded(fact, sequence) for sequence, fact in enumerat
 SOME = st.lists(st.sampled_from(list(RECORDS.values())), max_size=20)
 
 
-def heard(records: list[Recorded]) -> Questions:
-    state = CORE.initial()
-    for record in records:
-        state = CORE.evolve(state, record)
-    return state
-
-
 @given(SOME, st.data())
 def test_order_duplication_and_replay_do_not_matter(records: list[Recorded], data: st.DataObject):
     shuffled = data.draw(st.permutations(records + data.draw(st.lists(st.sampled_from(records), max_size=5)) if records else records))
 
-    assert heard(shuffled) == heard(records) == heard(records + records)
+    assert knows(CORE, shuffled) == knows(CORE, records) == knows(CORE, records + records)
 
 
 @given(SOME)
@@ -63,7 +57,7 @@ def test_what_is_to_be_answered_is_each_going_runs_latest_round_if_it_is_ours_an
     settled = {(f.run, f.round) for f in facts if isinstance(f, Closed | RoundFailed)}
     settled |= {(f.run, f.round) for f in facts if isinstance(f, Contributed | Evaluated | Declined) and f.cluster == "c1"}
 
-    decided = [action.effect for action in CORE.decide(heard(records), NOW) if isinstance(action, Perform)]
+    decided = [action.effect for action in CORE.decide(knows(CORE, records), NOW) if isinstance(action, Perform)]
 
     answered = {(effect.invited.run, effect.invited.round) for effect in decided if isinstance(effect, Respond)}
     assert answered == {(run, round_) for run, round_ in latest.items() if (run, round_) in ours - settled}
@@ -72,7 +66,7 @@ def test_what_is_to_be_answered_is_each_going_runs_latest_round_if_it_is_ours_an
 @given(SOME)
 def test_work_is_given_up_unless_it_is_the_latest_question_or_carried_by_it(records: list[Recorded]):
     facts = [record.fact for record in records]
-    decided = [action.effect for action in CORE.decide(heard(records), NOW) if isinstance(action, Perform)]
+    decided = [action.effect for action in CORE.decide(knows(CORE, records), NOW) if isinstance(action, Perform)]
     given_up = {effect.run: effect for effect in decided if isinstance(effect, GiveUp)}
     invitations = {f.round: f for f in facts if isinstance(f, Invited) and (f.run, f.cluster) == ("r1", "c1")}
     answered = {f.round for f in facts if isinstance(f, Contributed | Evaluated | Declined) and (f.run, f.cluster) == ("r1", "c1")}
@@ -90,4 +84,4 @@ def test_work_is_given_up_unless_it_is_the_latest_question_or_carried_by_it(reco
 def test_no_work_outlives_its_round_unless_it_may_be_carried():
     records = [record for subject, record in RECORDS.items() if ".r2." in subject and isinstance(record.fact, Invited | Closed)]
 
-    assert [action.effect.carried for action in CORE.decide(heard(records), NOW) if isinstance(action.effect, GiveUp)] == [None]
+    assert [action.effect.carried for action in CORE.decide(knows(CORE, records), NOW) if isinstance(action.effect, GiveUp)] == [None]

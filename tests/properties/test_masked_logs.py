@@ -5,11 +5,12 @@ from typing import Any
 from aggregator_story import NOW, RUN, contributed, declined
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from log_story import deliveries, knows, recorded
 from masked_story import MaskedStory, keyed, masked, sum_folded
 
 from fedplane.aggregator import exchange
 from fedplane.aggregator.rounds import Phase, Round
-from fedplane.aggregator.runs import Cut, Runs, RunsState
+from fedplane.aggregator.runs import Cut, Runs
 from fedplane.privacy.participant import Withdrawn
 from fedplane.runtime.ports import Recorded
 from fedplane.runtime.replica import Offer
@@ -73,28 +74,17 @@ def logs(draw: st.DrawFn) -> list[Fact]:
     return story.log
 
 
-def fold(records: list[Recorded]) -> RunsState:
-    core = Runs(Cut(80, 16))
-    state = core.initial()
-    for record in records:
-        state = core.evolve(state, record)
-    return state
+CORE = Runs(Cut(80, 16))
 
 
 @settings(max_examples=40)
 @given(logs(), st.data())
 def test_any_repetition_and_replay_of_a_log_gives_the_same_state_and_the_same_is_due(log, data) -> None:
-    records = [Recorded(fact, sequence) for sequence, fact in enumerate(log, 1)]
-    once = fold(records)
-    repeated: list[Recorded] = []
-    for position, record in enumerate(records):
-        repeated += [record] * data.draw(st.integers(1, 3))
-        if data.draw(st.integers(0, 5)) == 0:
-            repeated += records[data.draw(st.integers(0, position)) : position + 1]
-    again, core = fold(repeated + records), Runs(Cut(80, 16))
+    records = recorded(log)
+    once, again = knows(CORE, records), knows(CORE, data.draw(deliveries(records)))
 
-    assert again == once
-    assert core.decide(again, NOW) == core.decide(once, NOW)
+    assert again == knows(CORE, records, again) == once
+    assert CORE.decide(again, NOW) == CORE.decide(once, NOW)
 
 
 @settings(max_examples=40)

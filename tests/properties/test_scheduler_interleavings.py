@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from log_story import deliveries, knows, recorded
 
-from fedplane.runtime.ports import Recorded
 from fedplane.scheduler.runs import Scheduler
 from fedplane.schemas.facts import Advertised, Cancelled, Failed, Scheduled, Started, Submitted, Waiting
 from fedplane.schemas.models import Chosen
@@ -50,27 +50,6 @@ fleet_logs = st.lists(
 )  # fmt: skip
 
 
-def recorded(facts):
-    return [Recorded(fact, sequence) for sequence, fact in enumerate(facts, start=1)]
-
-
-def folded(records, state=None):
-    state = CORE.initial() if state is None else state
-    for record in records:
-        state = CORE.evolve(state, record)
-    return state
-
-
-@st.composite
-def deliveries(draw, records):
-    """The records in log order, and after each of them any stretch of those before it once more."""
-    delivered = []
-    for reached, record in enumerate(records, start=1):
-        begin = draw(st.integers(0, reached))
-        delivered += [record, *records[begin : draw(st.integers(begin, reached))]]
-    return delivered
-
-
 @st.composite
 def merges(draw, one, other):
     """Two sequences as one, each in its own order."""
@@ -85,18 +64,18 @@ def test_interleaving_repetition_and_replay_leave_the_same_state(data, run_log, 
     runs, fleet = recorded(run_log), recorded(fleet_log)
     arrived = data.draw(merges(data.draw(deliveries(runs)), data.draw(deliveries(fleet))))
 
-    once, again = folded(runs + fleet), folded(arrived)
+    once, again = knows(CORE, runs + fleet), knows(CORE, arrived)
 
     assert again == once
     assert not set(once.unplaced) & set(once.placed)
     assert CORE.decide(again, NOON) == CORE.decide(once, NOON)
-    assert folded(arrived, again) == once
+    assert knows(CORE, arrived, again) == once
 
 
 @given(st.data(), st.lists(facts_of("a-1"), max_size=8), st.lists(facts_of("b-1"), max_size=8))
 def test_what_is_known_of_a_run_does_not_depend_on_the_others(data, of_a, of_b):
     def known(log, run):
-        state = folded(recorded(log))
+        state = knows(CORE, recorded(log))
         unplaced = state.unplaced.get(run)
         return unplaced and (unplaced.resource, unplaced.said), state.placed.get(run), state.last_participants.get(("default", run[:1]))
 
@@ -108,9 +87,9 @@ def test_what_is_known_of_a_run_does_not_depend_on_the_others(data, of_a, of_b):
 @given(run_logs, fleet_logs, st.integers(-30, 30))
 def test_once_everything_decided_is_in_the_log_there_is_nothing_left_to_say(run_log, fleet_log, seconds):
     now = NOON + timedelta(seconds=seconds)
-    state = folded(recorded(run_log) + recorded(fleet_log))
+    state = knows(CORE, recorded(run_log) + recorded(fleet_log))
     said = [action.fact for action in CORE.decide(state, now)]
-    settled = folded([Recorded(fact, state.runs_sequence + n) for n, fact in enumerate(said, start=1)], state)
+    settled = knows(CORE, recorded(said, state.runs_sequence + 1), state)
 
     assert {fact.run for fact in said} <= set(state.unplaced)
     assert list(CORE.decide(settled, now)) == []

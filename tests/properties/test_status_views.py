@@ -4,13 +4,14 @@ from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
+from log_story import deliveries, knows, recorded
 
 from fedplane.runtime.ports import Recorded
 from fedplane.schemas import facts
 from fedplane.schemas.examples import EXAMPLES
 from fedplane.schemas.models import Task
 from fedplane.schemas.views import RunView
-from fedplane.status.phases import Phases, Runs
+from fedplane.status.phases import Phases
 
 RUNS = ("one-1", "two-2", "three-3")
 SAID = [fact for fact in EXAMPLES if isinstance(fact, facts.RunFact) and not isinstance(fact, facts.Archived)]
@@ -29,14 +30,7 @@ def said(draw: st.DrawFn) -> facts.RunFact:
 
 
 SUBMITTED = [SAID[0].model_copy(update={"run": run}) for run in RUNS]
-logs = st.lists(said(), max_size=60).map(lambda rest: [Recorded(fact, sequence) for sequence, fact in enumerate([*SUBMITTED, *rest], 1)])
-
-
-def folded(records: list[Recorded], state: Runs | None = None) -> Runs:
-    state = CORE.initial() if state is None else state
-    for record in records:
-        state = CORE.evolve(state, record)
-    return state
+logs = st.lists(said(), max_size=60).map(lambda rest: recorded([*SUBMITTED, *rest]))
 
 
 def run_of(record: Recorded) -> str:
@@ -46,19 +40,15 @@ def run_of(record: Recorded) -> str:
 
 @given(logs)
 def test_runs_do_not_touch_each_other(log: list[Recorded]) -> None:
-    together = folded(log)
+    together = knows(CORE, log)
 
-    assert together == {run: folded([record for record in log if run_of(record) == run])[run] for run in RUNS}
+    assert together == {run: knows(CORE, [record for record in log if run_of(record) == run])[run] for run in RUNS}
 
 
 @given(logs, st.data())
 def test_facts_that_are_delivered_again_change_nothing(log: list[Recorded], data: st.DataObject) -> None:
-    delivered: list[Recorded] = []
-    for position, record in enumerate(log, 1):
-        delivered += [record, *data.draw(st.lists(st.sampled_from(log[:position]), max_size=2))]
-
-    assert folded(delivered) == folded(log)
-    assert folded(log, folded(log)) == folded(log)
+    assert knows(CORE, data.draw(deliveries(log))) == knows(CORE, log)
+    assert knows(CORE, log, knows(CORE, log)) == knows(CORE, log)
 
 
 @given(logs)
@@ -87,4 +77,4 @@ def test_every_view_on_the_way_is_valid_and_reflects_only_facts_that_were_said(l
 def test_no_order_of_facts_breaks_it(log: list[Recorded], random: Random) -> None:
     random.shuffle(log)
 
-    assert set(folded(log)) == set(RUNS)
+    assert set(knows(CORE, log)) == set(RUNS)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from aggregator_story import NOW, RUN, resource, scheduled
 from fold_story import Tensors, split
+from log_story import knows, recorded
 
 from fedplane.aggregator.folding import fold, measure
 from fedplane.aggregator.histories import Run
@@ -15,7 +16,6 @@ from fedplane.aggregator.runs import Cut, Runs
 from fedplane.aggregator.team import Team
 from fedplane.privacy.elements import DTYPES
 from fedplane.runtime.memory import MemoryBulk
-from fedplane.runtime.ports import Recorded
 from fedplane.schemas.digests import digest_of_digests
 from fedplane.schemas.facts import Aggregated, Closed, Contributed, Invited, Opened, RoundFact, RunFact, Submitted
 from fedplane.schemas.layout import cut, parse_header
@@ -79,11 +79,7 @@ async def late_round(
         *[await contribution(bulk, cluster, update, weight, 0 if is_late else None) for cluster, update, weight, is_late in updates],
         Closed(**WHOSE, round=1, reason="test"),
     ]  # fmt: skip
-    core = Runs(Cut(SHARD_BYTES, CHUNK_BYTES))
-    state = core.initial()
-    for sequence, fact in enumerate(facts, 1):
-        state = core.evolve(state, Recorded(fact, sequence))
-    run = state[RUN]
+    run = knows(Runs(Cut(SHARD_BYTES, CHUNK_BYTES)), recorded(facts))[RUN]
     assert run.round is not None
     assert (run.round.opened.round, len(run.round.members)) == (1, len(updates)), run.round.unacceptable
     return run

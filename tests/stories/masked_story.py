@@ -1,6 +1,7 @@
 """A run whose updates are masked, told to the aggregator by clusters that do as ours do, with secrets that differ from name to name."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from aggregator_story import LAYOUT_DIGEST, MODEL_BYTES, NOW, RUN, SHARD_BYTES, Story, contributed, folded, piece, scheduled
@@ -9,13 +10,26 @@ from masking_story import chance
 from fedplane.aggregator.rounds import Round
 from fedplane.privacy.pairing import About
 from fedplane.privacy.participant import SECRETS_BYTES, Participant, Secrets, Sharing, Trustee, randomness_bytes
-from fedplane.schemas.facts import Contributed, Entrusted, Folded, Keyed, Lapsed, Revealed, Shared
+from fedplane.runtime.ports import Fence
+from fedplane.schemas.facts import Contributed, Entrusted, Folded, Keyed, Lapsed, Revealed, RoundFailed, Shared
 from fedplane.schemas.layout import cut
 from fedplane.schemas.models import Contents
 from fedplane.schemas.subjects import update_piece
 
 CONTENTS = tuple(Contents(elements=(end - begin) // 4, largest=0.5) for begin, end in cut(MODEL_BYTES, SHARD_BYTES))
 """Of a model of float32."""
+
+WHOSE: dict[str, Any] = {"run": RUN, "round": 1}
+"""The round that is masked."""
+
+STEP = timedelta(seconds=60)
+"""How long a step may take if nothing else is said."""
+
+UNLESS_FAILED = Fence(RoundFailed.pattern(run=RUN, round=1))
+
+
+def lapsed(step: Any) -> Lapsed:
+    return Lapsed(**WHOSE, at=NOW, step=step)
 
 
 def participant(round_: int, cluster: str, question: str | None = None) -> Participant:

@@ -7,6 +7,7 @@ import numpy as np
 from aggregator_story import NOW, RUN, resource, scheduled
 from carried_story import CHUNK_BYTES, SHARD_BYTES, SIZES, WHOSE, contribution, model_of
 from fold_story import Tensors
+from log_story import knows, recorded
 
 from fedplane.aggregator.clipping import terms
 from fedplane.aggregator.folding import fold, measure
@@ -15,7 +16,6 @@ from fedplane.aggregator.runs import Cut, Runs
 from fedplane.aggregator.team import Team
 from fedplane.privacy.elements import DTYPES
 from fedplane.runtime.memory import MemoryBulk
-from fedplane.runtime.ports import Recorded
 from fedplane.schemas.facts import Aggregated, Closed, Fact, Folded, Opened, Submitted
 from fedplane.schemas.layout import parse_header
 from fedplane.schemas.models import Task
@@ -46,15 +46,13 @@ async def private_round(bulk: MemoryBulk, model: Tensors, updates: Mapping[str, 
         Closed(**WHOSE, round=1, reason="test"),
     ]  # fmt: skip
     core = Runs(Cut(SHARD_BYTES, CHUNK_BYTES), has_secret=True)
-    state = core.initial()
-    for sequence, fact in enumerate(facts, 1):
-        state = core.evolve(state, Recorded(fact, sequence))
+    state = knows(core, recorded(facts))
     run = state[RUN]
     assert run.round is not None
     assert (run.round.opened.round, len(run.round.members)) == (1, len(updates)), run.round.unacceptable
     for shard in range(run.round.shards):
         fact = await measure(bulk, Team(1), state[RUN], run.round, shard, NOW)
-        state = core.evolve(state, Recorded(fact, len(facts) + 1 + shard))
+        state = knows(core, recorded([fact], len(facts) + 1 + shard), state)
     return state[RUN]
 
 

@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from fedplane.runtime.ports import Recorded
+from log_story import knows, recorded
+
 from fedplane.schemas import facts
 from fedplane.schemas.models import Chosen, Exposure, Model, Piece, Refused, Task, Term
 from fedplane.schemas.resources import FederatedLearning
@@ -117,9 +118,5 @@ class Story:
 
 def viewed(*said: facts.Fact) -> RunView:
     """The view of the run that the facts are about, which are at places 1, 2, ... of the log."""
-    core = Phases(runs_kept_max=100)
-    state = core.initial()
-    for sequence, fact in enumerate(said, 1):
-        state = core.evolve(state, Recorded(fact, sequence))
-    (view,) = state.values()
+    (view,) = knows(Phases(runs_kept_max=100), recorded(said)).values()
     return view

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
+from log_story import knows, recorded
 from rich.console import Console, RenderableType
 
-from fedplane.runtime.ports import Recorded
 from fedplane.schemas import facts
 from fedplane.schemas.examples import EXAMPLES
 from fedplane.schemas.models import Chosen, Refused, Task, Term
@@ -20,11 +20,8 @@ RUN = "mnist-5f3a9c1e"
 
 def view_after(kind: type[facts.Fact]) -> RunView:
     """The view of the example run up to the first fact of that kind."""
-    core, story = Phases(runs_kept_max=1), [type(fact) for fact in EXAMPLES]
-    state = core.initial()
-    for sequence, fact in enumerate(EXAMPLES[: story.index(kind) + 1], 1):
-        state = core.evolve(state, Recorded(fact, sequence))
-    return state[RUN]
+    story = [type(fact) for fact in EXAMPLES]
+    return knows(Phases(runs_kept_max=1), recorded(EXAMPLES[: story.index(kind) + 1]))[RUN]
 
 
 def round_view(number: int, task: Task, training_round: int, state: RoundState = RoundState.AGGREGATED, **more: object) -> RoundView:

@@ -1,11 +1,10 @@
 """What the aggregator wants done in a masked round, step by step: facts in, actions out."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from aggregator_story import NOW, RUN, declined
-from masked_story import CONTENTS, MaskedStory, keyed, masked, sum_folded
+from masked_story import CONTENTS, STEP, UNLESS_FAILED, WHOSE, MaskedStory, keyed, lapsed, masked, sum_folded
 
 from fedplane.aggregator.exchange import keyholder
 from fedplane.privacy.pairing import question
@@ -26,14 +25,6 @@ from fedplane.schemas.facts import (
     RoundFailed,
 )
 from fedplane.schemas.subjects import work_on
-
-WHOSE: dict[str, Any] = {"run": RUN, "round": 1}
-STEP = timedelta(seconds=60)
-UNLESS_FAILED = Fence(RoundFailed.pattern(run=RUN, round=1))
-
-
-def lapsed(step: Any) -> Lapsed:
-    return Lapsed(**WHOSE, at=NOW, step=step)
 
 
 def failed(story: MaskedStory, reason: str, message: str, unless: type[Fact]) -> list[Action]:

@@ -1,35 +1,22 @@
 """What the aggregator makes of answers that cannot be masked, and of facts about a masked round that nobody of ours states."""
 
-from datetime import timedelta
-from typing import Any
-
 import pytest
-from aggregator_story import NOW, RUN, SHARD_BYTES, Story, contributed, evaluated
-from masked_story import MaskedStory, keyed, masked, sum_folded
+from aggregator_story import NOW, SHARD_BYTES, Story, contributed, evaluated
+from masked_story import WHOSE, MaskedStory, keyed, lapsed, masked, sum_folded
 
 from fedplane.aggregator.deciding import shard_work
 from fedplane.aggregator.exchange import keyholder
 from fedplane.aggregator.rounds import Phase
 from fedplane.aggregator.runs import Cut, Runs
-from fedplane.runtime.ports import Fence
 from fedplane.schemas.facts import (
     Bound,
     Closed,
-    Lapsed,
     Paired,
     Rejected,
     Revealed,
     RoundFailed,
 )
 from fedplane.schemas.privacy_terms import MaskingTerms
-
-WHOSE: dict[str, Any] = {"run": RUN, "round": 1}
-STEP = timedelta(seconds=60)
-UNLESS_FAILED = Fence(RoundFailed.pattern(run=RUN, round=1))
-
-
-def lapsed(step: Any) -> Lapsed:
-    return Lapsed(**WHOSE, at=NOW, step=step)
 
 
 @pytest.mark.parametrize(

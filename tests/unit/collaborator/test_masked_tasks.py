@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from log_story import knows, recorded
 
-from fedplane.collaborator.tasks import Collaborator, GiveUp, Inform, Question, Questions, Respond, Step
-from fedplane.runtime.ports import Recorded
+from fedplane.collaborator.tasks import Collaborator, GiveUp, Inform, Question, Respond, Step
 from fedplane.runtime.replica import Action, Perform
 from fedplane.schemas.facts import (
     Cancelled,
@@ -74,15 +74,8 @@ FAILED = RoundFailed(**about(2), reason="too-few-shares", message="")
 DECLINED = Declined(**about(2, "c1"), reason="share-tampered", message="")
 
 
-def heard(facts: Iterable[Fact]) -> Questions:
-    state = CORE.initial()
-    for sequence, fact in enumerate(facts, 1):
-        state = CORE.evolve(state, Recorded(fact, sequence, traceparent=f"trace {sequence}"))
-    return state
-
-
 def decided(*facts: Fact, now: datetime = NOW) -> list[Action]:
-    return CORE.decide(heard(facts), now)
+    return CORE.decide(knows(CORE, recorded(facts)), now)
 
 
 def nothing_before(round_: int) -> Perform:
@@ -137,7 +130,7 @@ def test_a_masked_round_is_over_for_this_cluster_when_nothing_more_is_wanted_of_
 def test_what_is_remembered_of_a_masked_round_that_is_over_is_its_number():
     story = (invited(), keyed(), paired(*ALL), entrusted(), contributed(), closed(*ALL), revealed())
 
-    assert heard(story).runs == {"r1": Question(2, settled=True, asked=2, answered=2)}
+    assert knows(CORE, recorded(story)).runs == {"r1": Question(2, settled=True, asked=2, answered=2)}
 
 
 def test_a_round_in_which_this_cluster_has_no_keys_goes_on_without_it():

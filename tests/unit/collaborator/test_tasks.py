@@ -1,13 +1,13 @@
 """What a collaborator decides to do, given what the log says."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from log_story import knows, recorded
 
-from fedplane.collaborator.tasks import ENDED_MAX, Collaborator, GiveUp, Question, Questions, Respond, Retire
-from fedplane.runtime.ports import Fence, Recorded
+from fedplane.collaborator.tasks import ENDED_MAX, Collaborator, GiveUp, Question, Respond, Retire
+from fedplane.runtime.ports import Fence
 from fedplane.runtime.replica import Action, Perform, State
 from fedplane.schemas.facts import Archived, Cancelled, Closed, Contributed, Declined, Evaluated, Fact, Failed, Invited, Opened, RoundFailed
 from fedplane.schemas.models import Piece, Task
@@ -43,15 +43,8 @@ def contributed(round_: int = 0, cluster: str = "c1") -> Contributed:
     return Contributed(run="r1", round=round_, at=NOW, cluster=cluster, attempt="a", weight=1, metrics={}, layout=LAYOUT, shards=())
 
 
-def heard(facts: Iterable[Fact]) -> Questions:
-    state = CORE.initial()
-    for sequence, fact in enumerate(facts, 1):
-        state = CORE.evolve(state, Recorded(fact, sequence, traceparent=f"trace {sequence}"))
-    return state
-
-
 def decided(*facts: Fact, now: datetime = NOW) -> list[Action]:
-    return CORE.decide(heard(facts), now)
+    return CORE.decide(knows(CORE, recorded(facts)), now)
 
 
 def nothing_before(round_: int, carried: int | None = None) -> Perform:
@@ -126,7 +119,7 @@ def test_facts_that_do_not_concern_a_collaborator_change_nothing():
 
 
 def test_what_is_remembered_of_an_answered_round_is_its_number():
-    assert heard([invited(4), contributed(4)]).runs == {"r1": Question(4, settled=True, asked=4, answered=4)}
+    assert knows(CORE, recorded([invited(4), contributed(4)])).runs == {"r1": Question(4, settled=True, asked=4, answered=4)}
 
 
 def test_work_that_may_be_carried_survives_the_end_of_its_round_and_of_rounds_that_do_not_ask_us():
@@ -167,7 +160,7 @@ def test_an_invitation_that_may_be_carried_is_late_only_when_no_round_can_carry_
 def test_the_runs_that_ended_last_are_remembered_by_name_only():
     ends = [Cancelled(run=f"r{number}", at=NOW) for number in range(ENDED_MAX + 2)]
 
-    state = heard([*ends, ends[5]])
+    state = knows(CORE, recorded([*ends, ends[5]]))
 
     assert (state.runs, list(state.ended)) == ({}, [f"r{number}" for number in range(2, ENDED_MAX + 2)])
 

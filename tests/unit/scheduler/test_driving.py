@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from log_story import knows, recorded
 from work_story import learning
 
 from fedplane.runtime.ports import Fence, Recorded
@@ -35,10 +36,7 @@ def decided(
     core.hub.known = known
     core.hub.jobs |= {"r": job} if job else {}
     core.hub.tried |= {"r": tried} if tried else {}
-    state = core.initial()
-    for sequence, fact in enumerate(facts, 1):
-        state = core.evolve(state, Recorded(fact, sequence))
-    return list(core.decide(state, at))
+    return list(core.decide(knows(core, recorded(facts)), at))
 
 
 def failed(at: datetime, message: str, sequence: int) -> State:

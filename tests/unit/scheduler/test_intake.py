@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from log_story import knows, recorded
 
 from fedplane.runtime.objects import Change, ChangeType
 from fedplane.runtime.ports import Fence, Recorded
@@ -45,10 +46,7 @@ def decided(*facts, wishes=(), known=True, namespace="", at=NOON, clusters=(), *
     for name in clusters:
         body = {"kind": "ManagedCluster", "metadata": {"name": name}, "spec": {"hubAcceptsClient": True}}
         core.hub.overview.see(Change(ChangeType.ADDED, body))
-    state = core.initial()
-    for sequence, fact in enumerate(facts, 1):
-        state = core.evolve(state, Recorded(fact, sequence))
-    return list(core.decide(state, at))
+    return list(core.decide(knows(core, recorded(facts)), at))
 
 
 def perform(effect, turn=None):
@@ -184,9 +182,7 @@ def test_the_clusters_of_a_run_that_are_the_hubs_are_shown_unless_they_are():
     core = Intake()
     core.hub.known = True
     core.hub.wishes = {KEY: HELD}
-    state = Runs()
-    for sequence, fact in enumerate((SUBMITTED, scheduled("a", "standalone", "b")), 1):
-        state = core.evolve(state, Recorded(fact, sequence))
+    state = knows(core, recorded((SUBMITTED, scheduled("a", "standalone", "b"))))
     for name in ("a", "b", "idle"):
         core.hub.overview.see(Change(ChangeType.ADDED, {"kind": "ManagedCluster", "metadata": {"name": name}}))
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from log_story import knows, recorded
 from work_story import learning
 
 from fedplane.runtime.ports import Recorded
@@ -37,10 +38,7 @@ def exposed(run: str, number: int, *listeners: Exposure, moment: datetime = NOON
 
 
 def log(*facts: RunFact) -> Runs:
-    core, state = Listening(), Runs()
-    for sequence, fact in enumerate(facts, 1):
-        state = core.evolve(state, Recorded(fact, sequence))
-    return state
+    return knows(Listening(), recorded(facts))
 
 
 def decided(state: Runs, hub: Seen | None = None, now: datetime = NOON, namespace: str = "fedplane") -> list[Action]:

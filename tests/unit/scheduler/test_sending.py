@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from log_story import knows, recorded
 
 from fedplane.runtime.ports import Recorded
 from fedplane.runtime.replica import Perform, State
@@ -52,10 +53,7 @@ def invited(cluster, number=0, run="r-1"):
 
 
 def told(*facts):
-    core, state = Sending(), Live()
-    for sequence, fact in enumerate(facts, 1):
-        state = core.evolve(state, Recorded(fact, sequence))
-    return state
+    return knows(Sending(), recorded(facts))
 
 
 def decided(state, *, at=NOON, known=True, **hub):

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from log_story import knows, recorded
 
 from fedplane.runtime.ports import Recorded
 from fedplane.runtime.replica import Perform
@@ -34,10 +35,7 @@ OTHER = SUBMITTED.model_copy(update={"run": "other"})
 def decided(*facts: RunFact, tried: Tried | None = None, at: datetime = NOON) -> list[object]:
     core = Storing()
     core.tried = {"r": tried} if tried else {}
-    state = core.initial()
-    for sequence, fact in enumerate(facts, 1):
-        state = core.evolve(state, Recorded(fact, sequence))
-    return list(core.decide(state, at))
+    return list(core.decide(knows(core, recorded(facts)), at))
 
 
 def test_a_run_with_storage_has_a_job_as_soon_as_it_is_completed() -> None:
@@ -56,9 +54,7 @@ def test_a_run_with_storage_has_a_job_as_soon_as_it_is_completed() -> None:
     ids=lambda end: type(end).__name__,
 )
 def test_a_run_that_has_no_model_or_is_no_longer_on_the_log_is_forgotten(end: RunFact) -> None:
-    core, state = Storing(), Runs()
-    for sequence, fact in enumerate([OTHER, SUBMITTED, *([COMPLETED] if isinstance(end, Archived) else []), end], 1):
-        state = core.evolve(state, Recorded(fact, sequence))
+    state = knows(Storing(), recorded([OTHER, SUBMITTED, *([COMPLETED] if isinstance(end, Archived) else []), end]))
 
     assert (state.resources, state.completed) == ({"other": STORED}, frozenset())
 

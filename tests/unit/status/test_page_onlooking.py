@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from log_story import knows, recorded
 from status_story import Story
 
 from fedplane.runtime.ports import Recorded
@@ -27,18 +28,11 @@ def advertised(cluster: str, second: float = 0, **offered: Any) -> facts.Adverti
 
 
 def seen(*records: Recorded, state: Seen | None = None) -> Seen:
-    state = state or CORE.initial()
-    for record in records:
-        state = CORE.evolve(state, record)
-    return state
-
-
-def log(*said: facts.Fact) -> list[Recorded]:
-    return [Recorded(fact, sequence) for sequence, fact in enumerate(said, 1)]
+    return knows(CORE, records, state)
 
 
 def test_a_fact_is_a_line_with_what_people_filter_by() -> None:
-    assert seen(*log(S.submitted(), S.rejected(6, 1, "hospital-b"))).lines == (
+    assert seen(*recorded([S.submitted(), S.rejected(6, 1, "hospital-b")])).lines == (
         {
             "sequence": 1, "at": S.at(0).isoformat(), "kind": "submitted", "run": S.run, "round": None, "cluster": "",
             "text": "other, 2 training rounds",
@@ -66,7 +60,7 @@ def test_only_the_last_lines_are_kept_and_one_that_is_read_again_is_not_kept_twi
 
 
 def test_a_cluster_that_says_the_same_again_was_heard_and_told_nothing_new() -> None:
-    state = seen(*log(advertised("a", claims={"x": "1"}), advertised("a", 5, claims={"x": "1"})))
+    state = seen(*recorded([advertised("a", claims={"x": "1"}), advertised("a", 5, claims={"x": "1"})]))
     again = seen(Recorded(advertised("a", 10, claims={"x": "2"}), 3), state=state)
     late = seen(Recorded(advertised("a", 5), 2), state=again)
 
@@ -78,7 +72,7 @@ def test_a_cluster_that_says_the_same_again_was_heard_and_told_nothing_new() -> 
 def test_a_cluster_too_many_takes_the_place_of_the_one_that_was_silent_for_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onlooking, "CLUSTERS_KEPT_MAX", 2)
 
-    assert list(seen(*log(advertised("a"), advertised("b"), advertised("a", 5), advertised("c"))).fleet) == ["a", "c"]
+    assert list(seen(*recorded([advertised("a"), advertised("b"), advertised("a", 5), advertised("c")])).fleet) == ["a", "c"]
 
 
 def test_an_offer_is_shown_within_bounds() -> None:
@@ -94,7 +88,7 @@ def test_an_offer_is_shown_within_bounds() -> None:
 
 
 def test_whoever_comes_is_told_everything_and_then_only_what_is_new() -> None:
-    said = log(S.submitted(), S.scheduled(), advertised("a"))
+    said = recorded([S.submitted(), S.scheduled(), advertised("a")])
     state, runs = seen(*said), phases(said)
     here = place_of(state, runs)
     more = [*said, Recorded(S.started(), 4), Recorded(advertised("a", 5), 5)]
@@ -111,7 +105,7 @@ def test_whoever_comes_is_told_everything_and_then_only_what_is_new() -> None:
 
 
 def test_whoever_saw_more_than_there_is_saw_another_log_and_is_told_everything() -> None:
-    said = log(S.submitted(), advertised("a"))
+    said = recorded([S.submitted(), advertised("a")])
 
     now = place_of(seen(*said), phases(said))
     assert [within(place, now) for place in (now, Place(1, 1, 1), Place(99, 1, 1), Place(1, 99, 1), Place(1, 1, 99))] == [
@@ -133,7 +127,7 @@ words = some.sampled_from(
 
 @given(some.lists(words, max_size=40), some.data())
 def test_a_browser_that_comes_back_at_any_place_knows_what_one_knows_that_was_always_there(said: list[Any], data: Any) -> None:
-    records = log(*said)
+    records = recorded(said)
     away = records[: data.draw(some.integers(0, len(records)))]
     known: dict[str, Any] = {"runs": {}, "clusters": {}, "heard": {}, "lines": {}}
 

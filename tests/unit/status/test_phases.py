@@ -1,7 +1,8 @@
 """What a run looks like from outside, fact by fact. The facts of whole runs come from `story`."""
 
 from datetime import UTC, datetime, timedelta
-from itertools import count
+
+from log_story import knows, recorded
 
 from fedplane.runtime.ports import Recorded
 from fedplane.runtime.replica import Perform
@@ -86,11 +87,7 @@ def failed(second: int) -> facts.Failed:
 
 
 def told(*said: facts.Fact, first: int = 1) -> Runs:
-    core = Phases(runs_kept_max=100)
-    state = core.initial()
-    for sequence, fact in zip(count(first), said, strict=False):
-        state = core.evolve(state, Recorded(fact, sequence))
-    return state
+    return knows(Phases(runs_kept_max=100), recorded(said, first))
 
 
 def condition(type_: str, status: str, reason: str, message: str, second: int) -> Condition:

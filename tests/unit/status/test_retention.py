@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from log_story import knows, recorded
 
 from fedplane.runtime.ports import Recorded
 from fedplane.runtime.replica import Perform
@@ -22,10 +23,7 @@ def said(kind: type[facts.Fact], run: str = RUN, at: datetime = NOON) -> facts.F
 
 
 def told(*story: facts.Fact, begin: int = 1) -> Runs:
-    state = CORE.initial()
-    for sequence, fact in enumerate(story, begin):
-        state = CORE.evolve(state, Recorded(fact, sequence))
-    return state
+    return knows(CORE, recorded(story, begin))
 
 
 def due(state: Runs, now: datetime) -> list[object]:
