@@ -129,19 +129,19 @@ async def test_a_reader_gets_every_matching_fact_in_order_and_learns_when_it_is_
 
 
 async def test_a_reader_of_an_empty_log_is_live_at_once(bus: Bus) -> None:
-    assert await asyncio.wait_for(facts_until_live(bus.log.tail([Declined.pattern()])), 5) == []
+    assert await asyncio.wait_for(facts_until_live(bus.log.tail([Declined.pattern()])), 20) == []
 
 
 async def test_a_live_reader_hears_what_is_stated_later(bus: Bus) -> None:
     batches = bus.log.tail([Declined.pattern(run="r-1"), Closed.pattern()])
-    await asyncio.wait_for(facts_until_live(batches), 5)
+    await asyncio.wait_for(facts_until_live(batches), 20)
     await bus.log.state(declined("other", run="r-2"))
     await bus.log.state(declined("a"))
     await bus.log.state(closed)
 
     heard: list[Fact] = []
     while len(heard) < 2:
-        heard += [record.fact for record in (await asyncio.wait_for(anext(batches), 5)).records]
+        heard += [record.fact for record in (await asyncio.wait_for(anext(batches), 20)).records]
     assert heard == [declined("a"), closed]
 
 
@@ -150,7 +150,7 @@ async def test_a_reader_starts_after_the_sequence_it_names(bus: Bus) -> None:
     await bus.log.state(declined("b"))
     assert first.record is not None
 
-    read = await asyncio.wait_for(facts_until_live(bus.log.tail([Declined.pattern()], after=first.record.sequence)), 5)
+    read = await asyncio.wait_for(facts_until_live(bus.log.tail([Declined.pattern()], after=first.record.sequence)), 20)
 
     assert read == [declined("b")]
 
@@ -161,7 +161,7 @@ async def test_of_what_a_cluster_advertises_the_last_counts(bus: Bus) -> None:
     for fact in (old, other, new):
         assert (await bus.log.state(fact)).mine
 
-    read = await asyncio.wait_for(facts_until_live(bus.log.tail([Advertised.pattern()])), 5)
+    read = await asyncio.wait_for(facts_until_live(bus.log.tail([Advertised.pattern()])), 20)
 
     assert read == [other, new]
 
@@ -173,8 +173,8 @@ async def test_of_what_is_said_of_a_clients_access_the_later_counts_and_clusters
     for fact in (granted, advertised, revoked, again):
         assert (await bus.log.state(fact)).mine
 
-    access = await asyncio.wait_for(facts_until_live(bus.log.tail([Granted.pattern(), Revoked.pattern()])), 5)
-    fleet = await asyncio.wait_for(facts_until_live(bus.log.tail([Advertised.pattern()])), 5)
+    access = await asyncio.wait_for(facts_until_live(bus.log.tail([Granted.pattern(), Revoked.pattern()])), 20)
+    fleet = await asyncio.wait_for(facts_until_live(bus.log.tail([Advertised.pattern()])), 20)
     held = await bus.log.read(revoked.subject)
 
     assert (access, fleet) == ([revoked, again], [advertised])
@@ -330,9 +330,9 @@ async def test_a_view_never_goes_back(bus: Bus) -> None:
 async def test_a_watcher_sees_the_view_now_and_when_it_changes(bus: Bus) -> None:
     await bus.views.put(Viewed("r-1", b"1", 1))
     watching = bus.views.watch("r-1")
-    seen = [await asyncio.wait_for(anext(watching), 5)]
+    seen = [await asyncio.wait_for(anext(watching), 20)]
     await bus.views.put(Viewed("r-1", b"2", 2))
-    seen.append(await asyncio.wait_for(anext(watching), 5))
+    seen.append(await asyncio.wait_for(anext(watching), 20))
 
     assert seen == [Viewed("r-1", b"1", 1), Viewed("r-1", b"2", 2)]
 

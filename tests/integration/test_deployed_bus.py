@@ -149,7 +149,7 @@ async def test_nobody_is_let_in_without_a_certificate_of_one_of_the_authorities(
 
     for url, tls in ((base.url, bare), (base.url, strange), (base.url.replace("tls:", "nats:"), None)):
         with pytest.raises((nats.errors.Error, OSError)):
-            await nats.connect(url, tls=tls, tls_handshake_first=tls is not None, allow_reconnect=False, connect_timeout=5)
+            await nats.connect(url, tls=tls, tls_handshake_first=tls is not None, allow_reconnect=False, connect_timeout=20)
 
 
 async def test_a_clusters_pod_is_let_in_by_what_it_is_sent(base: Deployed) -> None:

@@ -71,7 +71,7 @@ async def test_a_client_without_a_certificate_is_refused_whatever_it_speaks(it: 
 
     for url, tls in ((plain, None), (plain, knows_the_server), (it.up.nats_url, knows_the_server)):
         with pytest.raises((OSError, nats.errors.Error)):
-            await nats.connect(url, tls=tls, allow_reconnect=False, connect_timeout=5)
+            await nats.connect(url, tls=tls, allow_reconnect=False, connect_timeout=20)
 
 
 async def test_a_command_that_is_not_let_in_says_why_and_what_to_do(it: Machine, keys: Keys, tmp_path: Path) -> None:

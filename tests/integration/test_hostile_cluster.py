@@ -311,7 +311,7 @@ async def test_who_stores_more_than_it_was_asked_for_is_thrown_out_and_its_chunk
             while (await scene.guarded.admin.jetstream().stream_info("BULK", subjects_filter=subject)).state.subjects:
                 await asyncio.sleep(0.05)
     with pytest.raises(Denied):
-        await connect(scene.guarded.url, HARMFUL, CONTROL_PENDING_BYTES, Patience(connect_seconds=2), credentials=known)
+        await connect(scene.guarded.url, HARMFUL, CONTROL_PENDING_BYTES, Patience(connect_seconds=4), credentials=known)
 
     assert 64 <= stored < 200
     assert isinstance(said, Revoked)

@@ -43,7 +43,7 @@ async def publish(server: NatsServer, *messages: tuple[bytes, bytes, bytes]) -> 
     writer.write(b'CONNECT {"verbose": true, "headers": true}\r\n')
     for subject, headers, body in messages:
         writer.write(b"HPUB %b %d %d\r\n%b%b\r\n" % (subject, len(headers), len(headers) + len(body), headers, body))
-    told = [await asyncio.wait_for(reader.readline(), 5) for _ in range(len(messages) + 2)]
+    told = [await asyncio.wait_for(reader.readline(), 20) for _ in range(len(messages) + 2)]
     writer.close()
     assert told[1:] == [b"+OK\r\n"] * (len(messages) + 1)
 

@@ -91,7 +91,7 @@ async def test_a_process_that_cannot_live_is_given_up_with_its_last_words(tmp_pa
         said,
     ):
         with pytest.raises(Unavailable) as given_up:
-            await asyncio.wait_for(supervisor.wait(), 5)
+            await asyncio.wait_for(supervisor.wait(), 20)
 
         words = "\n".join(["first", "no disk"] * 4)
         assert str(given_up.value) == f"b died 4 times, at last with exit status 3; its last words, from {tmp_path / 'b.log'}:\n{words}"
@@ -135,7 +135,7 @@ async def test_whoever_is_asked_twice_to_stop_kills_at_once(tmp_path: Path):
     await asyncio.sleep(0.02)
     assert command_line(pid) != ""
     running.cancel()
-    await asyncio.wait([running], timeout=5)
+    await asyncio.wait([running], timeout=20)
 
     assert running.cancelled()
     assert command_line(pid) == ""
@@ -177,7 +177,7 @@ async def test_a_start_that_is_cancelled_leaves_no_process_behind(tmp_path: Path
         running = asyncio.create_task(run())
         await asyncio.sleep(delay_seconds)
         running.cancel()
-        await asyncio.wait([running], timeout=5)
+        await asyncio.wait([running], timeout=20)
 
         assert running.cancelled()
         assert [line for line in _processes() if mark in line] == []

@@ -77,7 +77,7 @@ async def test_the_view_of_a_completed_run_says_so(tmp_path) -> None:
     async with federation(bus, tmp_path):
         run = await submit(bus, learning())
         facts = await ended(bus, run)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             async for viewed in bus.views.watch(run):
                 view = RunView.model_validate_json(viewed.body)
                 if view.phase == "Completed":

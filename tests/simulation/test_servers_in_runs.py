@@ -51,7 +51,7 @@ async def test_a_server_gets_every_reply_and_its_model_is_the_run_s_and_nothing_
     async with federation(bus, tmp_path) as it:
         facts = await run_with(it)
         model = await model_of(bus, facts)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while {subject.split(".")[5] for subject in await bus.bulk.stored(bulk_of_run("tiny-01234567"))} != {"model"}:
                 await asyncio.sleep(0.01)
 

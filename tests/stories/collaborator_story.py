@@ -118,7 +118,7 @@ def said(bus: MemoryBus) -> list[Fact]:
 async def answer_to(bus: MemoryBus, invitation: Invited) -> Fact:
     """What the collaborator says about the round of the invitation."""
     names = {"run": invitation.run, "round": invitation.round, "cluster": "c1"}
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         async for batch in bus.log.tail([kind.pattern(**names) for kind in (Contributed, Evaluated, Declined)]):
             if batch.records:
                 return batch.records[0].fact
@@ -126,7 +126,7 @@ async def answer_to(bus: MemoryBus, invitation: Invited) -> Fact:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.001)
 

@@ -135,7 +135,7 @@ class Deployed:
 
     def ask(self, server: int, path: str) -> Any:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.monitoring[server]}{path}", timeout=5) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.monitoring[server]}{path}", timeout=20) as response:
                 return json.load(response)
         except (urllib.error.URLError, OSError) as error:
             return {"status": repr(error)}
@@ -208,7 +208,7 @@ class Deployed:
 def has_started(port: int) -> bool:
     """Whether a process says on its health port that it does what others wait for."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/started", timeout=5) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/started", timeout=20) as response:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False

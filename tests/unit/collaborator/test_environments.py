@@ -8,19 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from runner_story import is_running
 
 from fedplane.collaborator.environments import Bounds, Environments
 from fedplane.runtime.errors import AppFailed
 
 QUICK = """#!/bin/sh
+say_pid() { echo $$ > "$MADE.pid.half"; mv "$MADE.pid.half" "$MADE.pid"; }
 case "$1 $2" in
 "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
 "-m pip")
     for asked; do :; done
     echo made >> "$MADE"
     grep -q missing "$asked" && { echo "ERROR: no such package"; exit 1; }
-    grep -q slow "$asked" && { echo "downloading"; echo $$ > "$MADE.pid"; sleep 0.3; }
-    grep -q endless "$asked" && { echo $$ > "$MADE.pid"; sleep 3600; }
+    grep -q slow "$asked" && { echo "downloading"; say_pid; sleep 0.3; }
+    grep -q endless "$asked" && { say_pid; sleep 3600; }
     head -c 100000 /dev/zero > "$(dirname "$0")/../package"
     ;;
 *) echo "3.11.7 cpython somewhere" ;;
@@ -89,10 +91,6 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def is_running(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists() and "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
-
-
 async def test_an_app_gets_what_it_asks_for_from_a_directory_of_wheels_and_no_network(tmp_path: Path) -> None:
     app = Place(tmp_path).app("greeting==1.0")
     with zipfile.ZipFile(tmp_path / "greeting-1.0-py3-none-any.whl", "w") as wheel:
@@ -128,7 +126,7 @@ async def test_who_waited_for_an_environment_gets_it_while_its_maker_uses_it(pla
 
     using = asyncio.create_task(use())
     await until((place.path / "made.pid").exists)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await lend(place.environments(), app)
     assert not using.done()
     enough.set()
@@ -153,9 +151,9 @@ async def test_a_python_that_is_none_is_named(place: Place) -> None:
 
 
 async def test_making_one_is_given_up_after_a_while(place: Place) -> None:
-    failed = await failure(place.environments(seconds=0.3), place.app("endless"))
+    failed = await failure(place.environments(seconds=2), place.app("endless"))
 
-    assert str(failed) == "no environment can be made of what the app asks for (endless): it takes longer than 0.3 s"
+    assert str(failed) == "no environment can be made of what the app asks for (endless): it takes longer than 2 s"
     assert not is_running(int((place.path / "made.pid").read_text()))
     assert place.kept == []
 
