@@ -369,7 +369,7 @@ async def test_an_app_that_is_stopped_is_gone_before_the_next_is_asked(here: Hom
     keeper = await keeper_of(here)
     async with listening(here) as (app, _):
         with pytest.raises(AppFailed, match="did not answer within"):
-            await ask(app, here, "sleep", deadline_seconds=1.5)
+            await ask(app, here, "sleep", deadline_seconds=5)
         left = [pid for pid in await pids_at_work(here) if is_running(pid)]
         answer = await ask(app, here, "work")
         await end(keeper)

@@ -49,8 +49,8 @@ class Guarded:
 
     async def restart(self, bus: NatsBus) -> None:
         self.server.kill()
-        self.server.start()
         await until(lambda: not bus.is_connected())
+        self.server.start()
 
     def open(self, **options: Patience) -> AbstractAsyncContextManager[NatsBus]:
         credentials = Credentials(self.bundle, self.bundle, self.bundle, inbox_of(Role.SCHEDULER, "scheduler"))
@@ -125,13 +125,15 @@ async def test_rights_that_have_expired_are_no_end_of_a_connection(guarded: Guar
     """A server says so, and ends the connection; here somebody on the way says it, since a server says it after an hour."""
     plain = NatsServer(guarded.directory / "plain")
     plain.start()
-    async with line(plain.port) as between, open_bus(between.url, name="test", source="/test", limits=Limits()) as bus:
-        for said in (b"User Authentication Expired", b"Account Authentication Expired", b"User Authentication Revoked"):
-            between.say(b"-ERR '" + said + b"'\r\n")
-            await until(lambda: not bus.is_connected())
-            await until(bus.is_connected)
+    with capture_logs() as lines:
+        async with line(plain.port) as between, open_bus(between.url, name="test", source="/test", limits=Limits()) as bus:
+            for times, said in enumerate(
+                (b"User Authentication Expired", b"Account Authentication Expired", b"User Authentication Revoked"), 1
+            ):
+                between.say(b"-ERR '" + said + b"'\r\n")
+                await until(lambda times=times: [line["event"] for line in lines].count("connected to the bus again") == times)
 
-        assert await states(bus, "a")
+            assert await states(bus, "a")
     plain.stop()
 
 

@@ -21,7 +21,7 @@ from fedplane.cli.archives import archive_of, facts_in
 from fedplane.runtime.nats import Limits, NatsBus, open_bus
 from fedplane.runtime.ports import Recorded
 from fedplane.schemas.facts import Archived, Completed, Declined, all_facts_of
-from fedplane.schemas.subjects import bulk_of_run
+from fedplane.schemas.subjects import bulk_of_round, bulk_of_run
 
 LOG_BYTES = 2_000_000
 """A fifth of it is enough for the run, whose shards of 64 bytes make its facts large."""
@@ -92,13 +92,21 @@ async def archive(bus: NatsBus, run: str) -> list[Recorded]:
     return [record async for record in facts_in(bus, archived)]
 
 
-async def completed(bus: NatsBus, directory: Path, **rounds: int) -> str:
-    """The id of a run that has completed in a federation whose status service archives nothing."""
+async def completed(bus: NatsBus, directory: Path, checkpoints: int = 1) -> str:
+    """The id of a run that has completed in a federation whose status service archives nothing, and left its last models only."""
     async with federation(bus, directory):
-        run = await submit(bus, learning(rounds=rounds))
+        run = await submit(bus, learning(rounds={"checkpoints": checkpoints}))
         assert isinstance((await ended(bus, run))[-1], Completed)
-        await asyncio.sleep(0.5)  # for what the aggregators discard
+        async with asyncio.timeout(30):
+            while await models_beside(bus, run, checkpoints) or await bus.bulk.stored(bulk_of_round(run, "*", "update")):
+                await asyncio.sleep(0.05)
     return run
+
+
+async def models_beside(bus: NatsBus, run: str, checkpoints: int) -> set[str]:
+    """The rounds whose models are stored, but for the last ones."""
+    rounds = {subject.split(".")[4] for subject in await bus.bulk.stored(bulk_of_round(run, "*", "model"))}
+    return set(sorted(rounds, key=int)[:-checkpoints])
 
 
 async def test_an_ended_run_leaves_the_log_and_its_facts_and_models_can_still_be_had(nats_server: NatsServer, tmp_path: Path) -> None:
