@@ -208,7 +208,8 @@ async def test_who_reads_too_slowly_is_cut_off_and_others_do_not_wait(scene: Sce
     for number in range(3_000):  # nobody reads what comes back
         writer.write(f"PUB {get} {inbox} 0\r\n\r\n".encode())
         if number % 300 == 0:
-            await asyncio.wait_for(writer.drain(), SECONDS)
+            with suppress(ConnectionError):  # it may be cut off already
+                await asyncio.wait_for(writer.drain(), SECONDS)
             asked = asyncio.get_running_loop().time()
             await scene.operator.log.read(Invited.pattern(run=scene.run, round=ROUND, cluster="a"))
             slowest = max(slowest, asyncio.get_running_loop().time() - asked)
