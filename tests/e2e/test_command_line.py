@@ -19,7 +19,7 @@ pytestmark = pytest.mark.app
 FEDPLANE = str(Path(sys.executable).parent / "fedplane")
 
 
-ENDING_SECONDS = 5
+ENDING_SECONDS = 20
 """`down` returns when the federation has ended; the last interpreter may need a moment more to go."""
 
 

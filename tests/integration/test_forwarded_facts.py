@@ -77,7 +77,7 @@ async def test_a_receiver_that_fails_in_many_ways_gets_each_fact_in_its_order(bu
     subjects = await stated(bus, ("a", 1), ("a", 2), ("a", 3))
 
     async with receiver(Receiver(put_up=deque([Answer(500), HANGS, Answer(), CLOSES, Answer(429, {"retry-after": "0"})]))) as to:
-        await forwarded(bus, to, seconds=0.2)
+        await forwarded(bus, to, seconds=1)
 
     assert [(subject, len(list(same))) for subject, same in groupby(to.subjects)] == [(subjects[0], 3), (subjects[1], 3), (subjects[2], 1)]
     assert await dead(bus) == []
@@ -88,7 +88,7 @@ async def test_a_status_counts_though_the_rest_of_the_answer_never_comes(bus: Me
     announced = {"content-length": "10"}
 
     async with receiver(Receiver(put_up=deque([Answer(200, announced), Answer(422, announced)]))) as to:
-        await forwarded(bus, to, seconds=0.2)
+        await forwarded(bus, to, seconds=1)
 
     assert (to.subjects, [letter.reason for letter in await dead(bus)]) == (subjects, ["answered 422"])
 

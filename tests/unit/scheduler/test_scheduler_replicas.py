@@ -9,7 +9,7 @@ from fedplane.scheduler.runs import Scheduler
 from fedplane.schemas.facts import Advertised, Cancelled, Failed, Scheduled, Submitted, Waiting
 from fedplane.schemas.resources import API_VERSION, KIND, FederatedLearning
 
-PATIENCE_SECONDS = 5
+PATIENCE_SECONDS = 20
 
 
 def submitted(run):

@@ -35,7 +35,7 @@ def respond(question: Question) -> Answer:
     return Answer(200, PLAIN, f"{question.path} {question.query} {question.last_event_id}".encode(), (("X-More", "1"),))
 
 
-async def ask(port: int, question: bytes, seconds: float = 5) -> bytes:
+async def ask(port: int, question: bytes, seconds: float = 20) -> bytes:
     """All that comes back until the other end is closed."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
