@@ -151,8 +151,15 @@ async def test_a_name_belongs_to_its_owner_and_to_what_it_hears(bus: Bus) -> Non
 
 async def test_one_process_at_a_time_reads_a_subscription(bus: Bus) -> None:
     await bus.subscriptions.make(audit())
-    reading = asyncio.create_task(hear(bus, until=1))
-    await asyncio.sleep(0.1)
+    begun = asyncio.Event()
+
+    async def read() -> None:
+        async with aclosing(bus.subscriptions.read("audit")) as subscription:
+            async for _ in subscription:
+                begun.set()
+
+    reading = asyncio.create_task(read())
+    await asyncio.wait_for(begun.wait(), 20)
 
     with pytest.raises(BadInput, match="audit is read by another process"):
         await hear(bus)
