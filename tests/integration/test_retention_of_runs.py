@@ -22,6 +22,7 @@ from fedplane.runtime.nats import Limits, NatsBus, open_bus
 from fedplane.runtime.ports import Recorded
 from fedplane.schemas.facts import Archived, Completed, Declined, all_facts_of
 from fedplane.schemas.subjects import bulk_of_round, bulk_of_run
+from fedplane.schemas.views import Phase, RunView
 
 LOG_BYTES = 2_000_000
 """A fifth of it is enough for the run, whose shards of 64 bytes make its facts large."""
@@ -93,14 +94,21 @@ async def archive(bus: NatsBus, run: str) -> list[Recorded]:
 
 
 async def completed(bus: NatsBus, directory: Path, checkpoints: int = 1) -> str:
-    """The id of a run that has completed in a federation whose status service archives nothing, and left its last models only."""
+    """The id of a run in a federation that archives nothing. It has completed, is shown so, and has left its last models only."""
     async with federation(bus, directory):
         run = await submit(bus, learning(rounds={"checkpoints": checkpoints}))
         assert isinstance((await ended(bus, run))[-1], Completed)
         async with asyncio.timeout(30):
+            while not await is_shown_completed(bus, run):
+                await asyncio.sleep(0.05)
             while await models_beside(bus, run, checkpoints) or await bus.bulk.stored(bulk_of_round(run, "*", "update")):
                 await asyncio.sleep(0.05)
     return run
+
+
+async def is_shown_completed(bus: NatsBus, run: str) -> bool:
+    viewed = await bus.views.get(run)
+    return viewed is not None and RunView.model_validate_json(viewed.body).phase is Phase.COMPLETED
 
 
 async def models_beside(bus: NatsBus, run: str, checkpoints: int) -> set[str]:
