@@ -144,7 +144,7 @@ async def test_whoever_is_asked_twice_to_stop_kills_at_once(tmp_path: Path):
 async def test_what_a_process_leaves_behind_dies_with_it(tmp_path: Path):
     async with _supervised(tmp_path, [[_script("a", PARENT)]], restart=False) as (supervisor, _):
         grandchild = int(await _output_of(supervisor, "a"))
-        await _until(lambda: command_line(grandchild))  # from its start on it takes a moment to become a program
+        await _until(lambda: command_line(grandchild).startswith("sleep"))  # from its start on it takes a moment to become that
         assert command_line(grandchild) == "sleep 60 "
         os.kill(supervisor.pids["a"], signal.SIGKILL)
 
